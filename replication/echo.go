@@ -1,0 +1,52 @@
+package replication
+
+import (
+	"crypto/sha256"
+	"sync"
+
+	"sheaf/crdt"
+)
+
+// An echo remembers the states of entries that a peer sent, until they were
+// due to be sent to it. What equals them then is not sent: the peer has it.
+//
+// Forgetting costs traffic and nothing else, so it is bounded. Remembering
+// wrongly would lose a change, so states are compared by 128 bits of SHA-256:
+// a peer that made two states collide would hide them from itself alone.
+type echo struct {
+	mu   sync.Mutex
+	sent map[crdt.EntryID]digest
+}
+
+type digest [16]byte
+
+// maxEcho bounds an echo to a few batches: about 1 MiB.
+const maxEcho = 16 << 10
+
+func digestOf(encoded []byte) digest {
+	sum := sha256.Sum256(encoded)
+	return digest(sum[:16])
+}
+
+// heard remembers that the peer sent the entry in this encoding.
+func (e *echo) heard(id crdt.EntryID, encoded []byte) {
+	d := digestOf(encoded)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sent == nil || len(e.sent) >= maxEcho {
+		e.sent = map[crdt.EntryID]digest{}
+	}
+	e.sent[id] = d
+}
+
+// has tells whether the peer sent the entry in this encoding, and forgets it.
+func (e *echo) has(id crdt.EntryID, encoded []byte) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d, ok := e.sent[id]
+	if !ok {
+		return false
+	}
+	delete(e.sent, id)
+	return d == digestOf(encoded)
+}
