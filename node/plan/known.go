@@ -1,0 +1,71 @@
+package plan
+
+import (
+	"sheaf/crdt"
+	"sheaf/node/stat"
+)
+
+// An Item is one name in a directory of the disk and what stands there. Kind
+// None says that the name was looked for and nothing is there.
+type Item struct {
+	Name string
+	Stat stat.Stat
+}
+
+// Known is a base row of an entry that is on this disk: what the disk was last
+// known to show, and what it was made to show.
+type Known struct {
+	ID      crdt.EntryID
+	At      crdt.Location // under which directory, by what name, on this disk
+	Kind    crdt.Kind
+	Stat    stat.Stat // as the disk said when it last agreed
+	Content crdt.ContentHash
+	// Mode and MTime are what was put there or read from there: the entry's own.
+	// A disk that cannot hold them says something else in Stat.
+	Mode  uint32
+	MTime int64
+}
+
+// MovedAway tells whether a base row may have moved to where its file was newly
+// seen, given what now stands at its old path: not if it still holds the file
+// (the new name is a hard link), and not if it was refilled by a file that is no
+// other entry's (an editor kept the old content as a backup and wrote the entry
+// anew). It is for the caller's half of [Bind]'s elsewhere.
+func MovedAway(k Known, atOld stat.Stat, othersFile bool) bool {
+	switch {
+	case atOld.Kind == stat.None:
+		return true
+	case k.Stat.SameFile(atOld) || k.Stat.Inode == atOld.Inode && k.Stat.Device == atOld.Device:
+		return false
+	}
+	return k.Kind == crdt.Directory || othersFile || kindOf(atOld.Kind) != k.Kind
+}
+
+// Smudge gives the stat to remember of a file that was read at the time seen
+// (Unix nanoseconds), on a disk whose clock ticks every grain nanoseconds. A
+// file that changed less than a tick before it was read can change again within
+// that tick and keep all its times; its change time is then forgotten, so that
+// the next look reads it again. It is never taken for rot. (The remedy is git's
+// for its "racy" index entries.)
+func Smudge(s stat.Stat, seen, grain int64) stat.Stat {
+	if max(s.Changed, s.Modified) > seen-grain {
+		s.Changed = smudged
+	}
+	return s
+}
+
+// smudged is a change time that no file has.
+const smudged = -1
+
+// kindOf gives the kind of entry that such a file would be, zero for none.
+func kindOf(k stat.Kind) crdt.Kind {
+	switch k {
+	case stat.File:
+		return crdt.File
+	case stat.Directory:
+		return crdt.Directory
+	case stat.Symlink:
+		return crdt.Symlink
+	}
+	return 0
+}

@@ -1,0 +1,98 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"sheaf/crdt"
+)
+
+// PutBack gives operations that bring what is staged back into sight, in the root
+// under names of its own, from where [Materialise] takes it to where it belongs.
+// They are carried out before the first look at the disk after a start, and at
+// the end of a plan of which an operation failed: what is staged is not seen, nor
+// is what a person does with its name. Taken must look at the disk here.
+func PutBack(r Reader, staged []crdt.EntryID) ([]Op, error) {
+	p := newPlanner(r, nil, nil)
+	for _, id := range staged {
+		n, err := p.node(id)
+		if err != nil {
+			return nil, fmt.Errorf("plan to put back what is staged: %w", err)
+		}
+		if !n.here || n.at.Parent != Staging {
+			continue
+		}
+		to, ok, err := p.asideIn(crdt.Root, n)
+		if err != nil {
+			return nil, fmt.Errorf("plan to put back what is staged: %w", err)
+		}
+		if ok {
+			p.emit(Op{Do: Unstage, ID: id, From: n.at, To: to, Target: n.target})
+			p.arrive(n, to, len(p.ops)-1)
+		}
+	}
+	return p.ops, nil
+}
+
+// aside gives a free name at which an entry can wait in sight: beside where it
+// belongs or, if that directory is not there or in it, in the root.
+func (p *planner) aside(n *node) (at crdt.Location, ok bool, err error) {
+	dir, err := p.node(n.target.Parent)
+	if err != nil {
+		return at, false, err
+	}
+	inside := !dir.here || !n.target.Visible
+	if !inside {
+		if inside, err = p.under(dir, n); err != nil {
+			return at, false, err
+		}
+	}
+	if inside {
+		dir, err = p.node(crdt.Root)
+	}
+	if err != nil {
+		return at, false, err
+	}
+	return p.asideIn(dir.id, n)
+}
+
+func (p *planner) asideIn(dir crdt.EntryID, n *node) (at crdt.Location, ok bool, err error) {
+	name := n.target.Name
+	if name == "" {
+		name = n.id.String()
+	}
+	at.Parent = dir
+	for k := range asideTries {
+		at.Name = asideName(name, k+1)
+		holder, _, err := p.holder(at)
+		if err != nil {
+			return at, false, err
+		}
+		taken, err := p.r.Taken(at.Parent, at.Name)
+		if err != nil || !taken && holder == nil {
+			return at, err == nil, err
+		}
+	}
+	return at, false, nil
+}
+
+const asideTries = 100
+
+// asideName gives "name (moving).ext", "name (moving 2).ext" and so on, no longer
+// than a name can be.
+func asideName(name string, k int) string {
+	mark := " (moving)"
+	if k > 1 {
+		mark = fmt.Sprintf(" (moving %d)", k)
+	}
+	stem, ext := name, ""
+	if i := strings.LastIndexByte(name, '.'); i > 0 && len(name)-i < crdt.MaxNameBytes/2 {
+		stem, ext = name[:i], name[i:]
+	}
+	for len(stem)+len(mark)+len(ext) > crdt.MaxNameBytes {
+		_, size := utf8.DecodeLastRuneInString(stem)
+		stem = stem[:len(stem)-size]
+	}
+	return stem + mark + ext
+}
