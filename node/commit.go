@@ -1,0 +1,187 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"sheaf/crdt"
+	"sheaf/node/disk"
+	"sheaf/node/plan"
+	"sheaf/node/store"
+	"sheaf/replication"
+)
+
+// A landing is one file whose content has come together, on its way to its
+// place.
+type landing struct {
+	transfer *transfer
+	install  disk.Install
+	base     store.Base
+}
+
+// commit puts the files in place whose content has come together: all that are
+// there, in one group commit.
+func (f *Folder) commit(ctx context.Context) error {
+	for draining := true; draining && len(f.landed) < maxTransfers; {
+		select {
+		case t := <-f.ready:
+			f.landed = append(f.landed, t)
+		default:
+			draining = false
+		}
+	}
+	if len(f.landed) == 0 {
+		return nil
+	}
+	if len(f.transfers)-len(f.landed) <= maxTransfers/2 {
+		f.inFlight.full = false // room for a good number more
+	}
+	landed := f.landed
+	f.landed = nil
+	defer func() {
+		for _, t := range landed {
+			t.close()
+		}
+	}()
+	var batch []landing
+	err := f.index.Read(func(r *store.Reader) error {
+		paths := newDiskPaths(r)
+		buckets := make(map[string]disk.Bucket) // by author
+		for _, t := range landed {
+			delete(f.transfers, t.id)
+			f.inFlight.give(t)
+			if t.err != nil {
+				f.transferFailed(r, t)
+				continue
+			}
+			l, ok, err := f.land(r, paths, t)
+			if err != nil {
+				return err
+			}
+			if ok {
+				author := l.base.Entry.Shown().Author
+				if _, ok := buckets[author]; !ok {
+					buckets[author] = f.bucket(replaced, author)
+				}
+				l.install.Bucket = buckets[author]
+				batch = append(batch, l)
+			}
+		}
+		return nil
+	})
+	if err != nil || len(batch) == 0 {
+		return err
+	}
+	installs := make([]disk.Install, len(batch))
+	for i, l := range batch {
+		installs[i] = l.install
+	}
+	results := f.disk.Commit(ctx, installs)
+	err = f.index.Update(func(tx *store.Tx) error {
+		for i, res := range results {
+			if res.Err != nil {
+				continue
+			}
+			l := batch[i]
+			l.base.Stat = res.Stat
+			if len(l.transfer.list) > 1 {
+				if err := tx.PutList(l.transfer.target.Content, l.transfer.list); err != nil {
+					return err
+				}
+			}
+			if err := tx.SetBase(l.base); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i, res := range results {
+		t, p := batch[i].transfer, batch[i].install.Path
+		switch {
+		case res.Err == nil:
+			t.temp = nil // it is the file now
+			delete(f.blocked, t.id)
+			delete(f.heal, t.id)
+			f.solved(p)
+		case errors.Is(res.Err, disk.ErrDiskFailed):
+			return res.Err
+		default:
+			f.block(t.id, false)
+			f.obstructed(p, res.Err)
+		}
+	}
+	f.progress()
+	return nil
+}
+
+// land says where a file goes now; false where the index has moved on
+// meanwhile, and it is planned again.
+func (f *Folder) land(r *store.Reader, paths *diskPaths, t *transfer) (l landing, ok bool, err error) {
+	entry, ok, err := r.Entry(t.id)
+	if err != nil || !ok {
+		return l, false, err
+	}
+	node, _, err := r.Node(t.id)
+	if err != nil {
+		return l, false, err
+	}
+	target := plan.TargetOf(entry, node)
+	if !target.Visible || target.Content != t.target.Content || f.leaveAlone(t.id) {
+		return l, false, nil
+	}
+	base, known, err := r.Base(t.id)
+	if err != nil {
+		return l, false, err
+	}
+	at := crdt.Location{Parent: target.Parent, Name: target.Name}
+	here := known && base.Here
+	if here && base.At != at {
+		return l, false, nil // a rename comes first
+	}
+	if here && !t.again && knownOf(base).Content == target.Content {
+		// It was found here meanwhile, as after a crash between the disk and
+		// its base row.
+		return l, false, nil
+	}
+	holder, taken, err := r.BaseAt(at.Parent, at.Name)
+	if err != nil || taken && holder != t.id {
+		return l, false, err
+	}
+	p, err := paths.at(at)
+	if err != nil {
+		return l, false, nil //nolint:nilerr // its directory has gone: planned again
+	}
+	l = landing{
+		transfer: t,
+		install:  disk.Install{Path: p, Temp: t.temp, Data: t.data, Mode: target.Mode, MTime: target.MTime},
+		base:     store.Base{ID: t.id, Entry: entry, Here: true, At: at},
+	}
+	if here {
+		l.install.Expect = base.Stat
+	}
+	return l, true, nil
+}
+
+// transferFailed puts a file aside whose content could not be brought.
+func (f *Folder) transferFailed(r *store.Reader, t *transfer) {
+	if errors.Is(t.err, context.Canceled) {
+		return
+	}
+	noSource := errors.Is(t.err, replication.ErrNoSource)
+	f.block(t.id, noSource)
+	if noSource {
+		return
+	}
+	p, err := viewPath(r, t.id)
+	if err != nil {
+		p = t.id.String()
+	}
+	if errors.Is(t.err, disk.ErrNoSpace) {
+		f.obstructed(p, t.err)
+		return
+	}
+	f.problem(p, "could not be fetched: "+t.err.Error(), "it is tried again by itself")
+}

@@ -1,0 +1,614 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"sheaf/crdt"
+	"sheaf/node/disk"
+	"sheaf/node/plan"
+	"sheaf/node/stat"
+	"sheaf/node/store"
+)
+
+// A blockage is why an entry that is behind is not being worked on, until when.
+type blockage struct {
+	until time.Time // zero: until something moves (see unblock)
+	tries int
+}
+
+const (
+	// maxBackoff is the longest that a blocked entry waits before it is tried again.
+	maxBackoff = time.Minute
+	// pageSize is how many entries that are behind are planned in one go.
+	pageSize = 1000
+)
+
+// block puts an entry aside. A reason that passes by itself (nobody has it)
+// ends with unblock; others back off.
+func (f *Folder) block(id crdt.EntryID, passing bool) {
+	b := f.blocked[id]
+	b.tries++
+	b.until = time.Time{}
+	if !passing {
+		b.until = f.o.now().Add(min(maxBackoff, 100*time.Millisecond<<min(b.tries, 12)))
+	}
+	f.blocked[id] = b
+}
+
+// unblock lets what waits for something to move be looked at again.
+func (f *Folder) unblock() {
+	for id, b := range f.blocked {
+		if b.until.IsZero() {
+			delete(f.blocked, id)
+		}
+	}
+}
+
+// waiting tells whether an entry is put aside now.
+func (f *Folder) waiting(id crdt.EntryID, now time.Time) bool {
+	b, ok := f.blocked[id]
+	return ok && (b.until.IsZero() || b.until.After(now))
+}
+
+// nextBlocked gives when the first entry that was put aside is due, zero for
+// none. What is due already has just been tried.
+func (f *Folder) nextBlocked() (again time.Time) {
+	now := f.o.now()
+	for id, b := range f.blocked {
+		switch {
+		case b.until.IsZero():
+		case b.until.Before(now.Add(-2 * maxBackoff)):
+			delete(f.blocked, id) // no longer behind
+		case b.until.After(now) && (again.IsZero() || b.until.Before(again)):
+			again = b.until
+		}
+	}
+	return again
+}
+
+// materialise does a page of what the view shows and the disk does not yet. It
+// tells whether there is more to do at once, and when to look again.
+func (f *Folder) materialise(w *work) (more bool, again time.Time, err error) {
+	seq := f.index.Seq()
+	if f.rejudge.Swap(false) {
+		// A person has spoken: what was held may be let happen now.
+		f.judged = 0
+		if h := f.holds.in; h != nil {
+			for _, id := range h.Entries {
+				delete(f.blocked, id)
+			}
+			if err := f.index.Read(f.judgeIncoming); err != nil {
+				return false, again, err
+			}
+		}
+	}
+	if f.inFlight.full && f.inFlight.seq == seq {
+		return false, again, nil // until some have landed
+	}
+	f.inFlight.seq = seq
+	d := newDone()
+	started, last := false, false
+	err = f.index.Read(func(r *store.Reader) error {
+		ids, err := f.nextBehind(r)
+		if err != nil {
+			return err
+		}
+		last = f.page == crdt.EntryID{}
+		if len(ids) == 0 {
+			return nil
+		}
+		view := planReader{r: r, behind: make(map[crdt.EntryID]bool, len(ids))}
+		for _, id := range ids {
+			view.behind[id] = true
+		}
+		ops, err := plan.Materialise(view, ids, f.leaveAlone)
+		if err != nil {
+			return err
+		}
+		if f.judged != seq && slices.ContainsFunc(ops, takesAway) {
+			// Before the first of it is done all of it is judged. What is then
+			// held changes the plan.
+			if err := f.judgeIncoming(r); err != nil {
+				return err
+			}
+			f.judged = seq
+			if ops, err = plan.Materialise(view, ids, f.leaveAlone); err != nil {
+				return err
+			}
+		}
+		started, err = f.carryOutAll(w, r, ops, d)
+		return err
+	})
+	// What was done is recorded, whatever came after it.
+	if serr := f.settle(d); err == nil {
+		err = serr
+	}
+	if d.staged {
+		// Nothing stays staged when a plan ends, also one of which a part failed.
+		if perr := f.putBack(w.ctx); err == nil {
+			err = perr
+		}
+	}
+	if err != nil {
+		return false, again, err
+	}
+	return (d.any() || started || !last) && !f.inFlight.full, f.nextBlocked(), nil
+}
+
+// takesAway tells whether an operation costs this disk something.
+func takesAway(op plan.Op) bool { return op.Removes() || op.Replaces() }
+
+// nextBehind gives the next page of what is behind and can be worked on. The
+// page is the zero ID again when the end was reached.
+func (f *Folder) nextBehind(r *store.Reader) (ids []crdt.EntryID, err error) {
+	now := f.o.now()
+	for len(ids) < pageSize {
+		page, err := r.Behind(f.page, pageSize)
+		if err != nil {
+			return nil, err
+		}
+		if len(page) == 0 {
+			f.page = crdt.EntryID{}
+			return ids, nil
+		}
+		for _, id := range page {
+			f.page = id
+			if _, busy := f.transfers[id]; !busy && !f.waiting(id, now) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids, nil
+}
+
+// carryOutAll does the operations of a plan, in order, and begins its fetches.
+func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (started bool, err error) {
+	paths := newDiskPaths(r)
+	carried := make([]bool, len(ops))
+	for i, op := range ops {
+		if err := w.ctx.Err(); err != nil {
+			return started, err
+		}
+		if slices.ContainsFunc(op.After, func(n int) bool { return !carried[n] }) {
+			// It stands on one that is under way (a fetch) or failed.
+			f.block(op.ID, false)
+			continue
+		}
+		if op.Firm {
+			// What it stands on must be in the base first.
+			if err := f.settle(d); err != nil {
+				return started, err
+			}
+		}
+		if op.Do != plan.Fetch {
+			if carried[i], err = f.carryOut(w.ctx, r, paths, op, d); err != nil {
+				return started, err
+			}
+			continue
+		}
+		if _, busy := f.transfers[op.ID]; busy {
+			continue
+		}
+		if f.begin(w, op.ID, op.Target, op.Apart) {
+			started = true
+		}
+	}
+	return started, nil
+}
+
+// done collects what operations did, to be recorded in the base in one go.
+type done struct {
+	bases   map[crdt.EntryID]store.Base // all that was done
+	unsaid  map[crdt.EntryID]bool       // not yet recorded
+	touched bool                        // names on the disk have changed
+	staged  bool                        // something was staged
+	renamed []rename
+}
+
+func (d *done) put(b store.Base) { d.bases[b.ID], d.unsaid[b.ID] = b, true }
+
+type rename struct{ from, to string }
+
+func newDone() *done {
+	return &done{bases: make(map[crdt.EntryID]store.Base), unsaid: make(map[crdt.EntryID]bool)}
+}
+
+func (d *done) any() bool { return len(d.bases) > 0 }
+
+// settle makes what was done durable and records it in the base: in this
+// order, for a base that is ahead of the disk would read as a person's change.
+func (f *Folder) settle(d *done) error {
+	if d.touched {
+		if err := f.disk.Barrier(); err != nil {
+			return err
+		}
+		d.touched = false
+	}
+	if len(d.unsaid) == 0 {
+		return nil
+	}
+	for _, r := range d.renamed {
+		f.followRename(r.from, r.to)
+	}
+	d.renamed = nil
+	err := f.index.Update(func(tx *store.Tx) error {
+		for id := range d.unsaid {
+			if err := tx.SetBase(d.bases[id]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	clear(d.unsaid)
+	f.progress()
+	return nil
+}
+
+// carryOut does one operation other than a fetch, and tells whether it did. A
+// failure of the operation itself puts its entry aside and lets the others go
+// on; an error stops the folder.
+func (f *Folder) carryOut(ctx context.Context, r *store.Reader, paths *diskPaths, op plan.Op, d *done) (bool, error) {
+	if op.Do == plan.Wait {
+		f.block(op.ID, op.Reason == plan.Held)
+		return false, nil
+	}
+	entry, _, err := r.Entry(op.ID)
+	if err != nil {
+		return false, err
+	}
+	base, ok := d.bases[op.ID]
+	if !ok {
+		if base, ok, err = r.Base(op.ID); err != nil {
+			return false, err
+		}
+		if !ok {
+			base = store.Base{Entry: crdt.Entry{ID: op.ID, Kind: entry.Kind}}
+		}
+	}
+	base.ID = op.ID
+	if err := f.operate(ctx, paths, op, &base, d, f.o.deviceOf(writer(entry, base.Entry.Seen))); err != nil {
+		if errors.Is(err, disk.ErrDiskFailed) || ctx.Err() != nil {
+			return false, err
+		}
+		f.failed(op, paths, err)
+		return false, nil
+	}
+	switch {
+	case op.Last:
+		base.Entry = entry
+	case op.Do == plan.Rename:
+		base.Entry.Place = entry.Place
+	}
+	d.put(base)
+	if op.Do != plan.Stage {
+		delete(f.blocked, op.ID)
+	}
+	return true, nil
+}
+
+// operate does one operation and brings base up to what the disk then shows.
+// device is who asks for it.
+func (f *Folder) operate(ctx context.Context, paths *diskPaths, op plan.Op, base *store.Base, d *done, device string) (err error) {
+	var from, to string
+	if op.From != (crdt.Location{}) && op.From.Parent != plan.Staging {
+		if from, err = paths.at(op.From); err != nil {
+			return err
+		}
+	}
+	if op.To != (crdt.Location{}) && op.To.Parent != plan.Staging {
+		if to, err = paths.at(op.To); err != nil {
+			return err
+		}
+	}
+	key := hex.EncodeToString(op.ID[:])
+	var st stat.Stat
+	switch op.Do {
+	case plan.Settle:
+		if !op.Target.Visible {
+			base.Here, base.At, base.Stat = false, crdt.Location{}, stat.Stat{}
+		}
+		return nil
+	case plan.MakeDir:
+		if st, err = f.disk.MakeDir(to, op.Target.Mode); err == nil {
+			f.watch(to)
+		}
+	case plan.MakeLink:
+		if op.From == (crdt.Location{}) {
+			st, err = f.disk.MakeLink(op.Target.Link, to, op.Target.MTime)
+		} else {
+			in := disk.Install{Path: to, Target: op.Target.Link, MTime: op.Target.MTime, Expect: base.Stat, Bucket: f.bucket(replaced, device)}
+			res := f.disk.Commit(ctx, []disk.Install{in})[0]
+			st, err = res.Stat, res.Err
+		}
+	case plan.SetAttrs:
+		mode := op.Target.Mode
+		var mtime *int64
+		if op.Target.Kind == crdt.File {
+			mtime = &op.Target.MTime
+		}
+		st, err = f.disk.SetAttrs(to, base.Stat, &mode, mtime)
+	case plan.Rename:
+		if st, err = f.disk.Rename(from, to, base.Stat); err == nil && op.Target.Kind == crdt.Directory {
+			d.renamed = append(d.renamed, rename{from, to})
+		}
+	case plan.Stage:
+		if st, err = f.disk.Stage(from, key, base.Stat); err == nil {
+			d.staged = true
+		}
+	case plan.Unstage:
+		if st, err = f.disk.Unstage(key, to); err == nil && op.Target.Kind == crdt.Directory {
+			f.stack = append(f.stack, deepDir{path: to})
+		}
+	case plan.Trash:
+		_, err = f.disk.Discard(from, base.Stat, f.bucket(deleted, device))
+	case plan.RemoveDir:
+		if err = f.disk.RemoveDir(from); err == nil {
+			f.watcher.Remove(from)
+			f.solvedBelow(from)
+		}
+	default:
+		return fmt.Errorf("plan asks to %v, which this release cannot do", op.Do)
+	}
+	if op.Removes() && errors.Is(err, fs.ErrNotExist) {
+		err = nil // gone already: that is what was wanted
+	}
+	if err != nil {
+		return err
+	}
+	d.touched = true
+	if op.Removes() {
+		base.Here, base.At, base.Stat = false, crdt.Location{}, stat.Stat{}
+		return nil
+	}
+	base.Here, base.At, base.Stat = true, op.To, st
+	paths.place(op.ID, op.To)
+	if to != "" {
+		f.solved(to)
+	}
+	return nil
+}
+
+// Why something is in the trash, in words for a person.
+const (
+	deleted  = "deleted on another device"
+	replaced = "replaced by another device's version"
+)
+
+// bucket gives the part of the trash for what a device has this disk let go of.
+func (f *Folder) bucket(reason, device string) disk.Bucket {
+	b := f.disk.NewBucket(reason)
+	b.Device = device
+	return b
+}
+
+// failed puts an entry aside after its operation failed, and says why.
+func (f *Folder) failed(op plan.Op, paths *diskPaths, err error) {
+	f.block(op.ID, false)
+	where := op.To
+	if where == (crdt.Location{}) {
+		where = op.From
+	}
+	p, perr := paths.at(where)
+	if perr != nil {
+		return // its directory is not there yet; it comes after that
+	}
+	if op.From != (crdt.Location{}) && op.From != where {
+		if from, err := paths.at(op.From); err == nil {
+			f.dirty.addPath(from, time.Time{})
+		}
+	}
+	f.obstructed(p, err)
+}
+
+// obstructed deals with what kept an operation at a path from being done.
+func (f *Folder) obstructed(p string, err error) {
+	switch {
+	case errors.Is(err, disk.ErrNotEmpty):
+		f.dirty.addDir(p, true, time.Time{})
+		f.problem(p, "deleted on another device, but here it still holds files that are ignored or cannot be synced", "move or delete what is in it, and it will go")
+	case errors.Is(err, disk.ErrChanged), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
+		// The disk is not as the base has it: somebody was here. That is
+		// recorded first.
+		f.dirty.addPath(p, time.Time{})
+		if rule, ignored := f.disk.Ignored(p, false); ignored {
+			f.problem(p, "what another device has here cannot be put in place: the name is ignored by the rule "+rule, "rename or move the ignored file, or change .sheafignore")
+		}
+	case errors.Is(err, disk.ErrNoSpace):
+		f.problem(p, "no room on this disk: "+err.Error(), "make room, or lower free.floor with `sheaf config set`")
+	default:
+		f.problem(p, err.Error(), "see what holds it on this disk; it is tried again by itself")
+	}
+}
+
+// followRename keeps what is remembered by path true after a directory was
+// renamed on the disk, by us or by a person.
+func (f *Folder) followRename(from, to string) {
+	f.dirty.renamed(from, to)
+	f.watcher.Remove(from)
+	f.stack = append(f.stack, deepDir{path: to})
+}
+
+// watch has a directory watched. What cannot be watched is polled by the
+// watcher, which says so in its problems.
+func (f *Folder) watch(dir string) {
+	if !f.o.watch {
+		return
+	}
+	if err := f.watcher.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.o.log.Debug("watch", "dir", dir, "err", err)
+	}
+}
+
+// putBack brings into sight what a crash, or a plan of which a part failed, left
+// staged. From there it goes to where it belongs like anything else that is behind.
+func (f *Folder) putBack(ctx context.Context) error {
+	staged, err := f.disk.Staged()
+	if err != nil || len(staged) == 0 {
+		return err
+	}
+	var ids []crdt.EntryID
+	var strangers []string
+	err = f.index.Update(func(tx *store.Tx) error {
+		for _, item := range staged {
+			raw, err := hex.DecodeString(item.Key)
+			if err != nil || len(raw) != len(crdt.EntryID{}) {
+				strangers = append(strangers, item.Key)
+				continue
+			}
+			b, ok, err := tx.Base(crdt.EntryID(raw))
+			if err != nil {
+				return err
+			}
+			if !ok || !b.Here {
+				strangers = append(strangers, item.Key)
+				continue
+			}
+			b.At, b.Stat = crdt.Location{Parent: plan.Staging, Name: b.ID.String()}, item.Stat
+			if err := tx.SetBase(b); err != nil {
+				return err
+			}
+			ids = append(ids, b.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	d := newDone()
+	err = f.index.Read(func(r *store.Reader) error {
+		paths := newDiskPaths(r)
+		ops, err := plan.PutBack(planReader{r: r, taken: func(parent crdt.EntryID, name string) (bool, error) {
+			return f.isTaken(ctx, paths, crdt.Location{Parent: parent, Name: name})
+		}}, ids)
+		if err != nil {
+			return err
+		}
+		for _, op := range ops {
+			done, err := f.carryOut(ctx, r, paths, op, d)
+			if err == nil && !done {
+				err = fs.ErrExist
+			}
+			if err != nil {
+				return fmt.Errorf("put back %s, which was left staged: %w", op.To.Name, err)
+			}
+		}
+		return nil
+	})
+	if serr := f.settle(d); err == nil {
+		err = serr
+	}
+	if err != nil {
+		return err
+	}
+	for _, key := range strangers {
+		// Of a base that is no more: it is recorded as a new file.
+		if _, err := f.disk.Unstage(key, "recovered-"+key); err != nil {
+			return fmt.Errorf("put back what a crash left staged: %w", err)
+		}
+	}
+	return f.disk.Barrier()
+}
+
+// isTaken tells whether anything stands at a name on the disk.
+func (f *Folder) isTaken(ctx context.Context, paths *diskPaths, at crdt.Location) (bool, error) {
+	dir, err := paths.of(at.Parent)
+	if err != nil {
+		return false, err
+	}
+	l, err := f.disk.Look(ctx, dir, []string{at.Name})
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, item := range l.Items {
+		return item.Stat.Kind != stat.None, nil
+	}
+	return true, nil
+}
+
+// isBehind tells whether the disk does not show yet what the index has of an
+// entry.
+func isBehind(r *store.Reader, id crdt.EntryID) (bool, error) {
+	before := id
+	for i := len(before) - 1; i >= 0; i-- {
+		before[i]--
+		if before[i] != 0xff {
+			break
+		}
+	}
+	next, err := r.Behind(before, 1)
+	return len(next) == 1 && next[0] == id, err
+}
+
+// planReader is what plan.Materialise looks up.
+type planReader struct {
+	r      *store.Reader
+	behind map[crdt.EntryID]bool // entries known to be behind; may be nil
+	taken  func(parent crdt.EntryID, name string) (bool, error)
+}
+
+var _ plan.Reader = planReader{}
+
+func (p planReader) Target(id crdt.EntryID) (plan.Target, bool, error) {
+	e, ok, err := p.r.Entry(id)
+	if err != nil || !ok {
+		return plan.Target{}, false, err
+	}
+	n, ok, err := p.r.Node(id)
+	return plan.TargetOf(e, n), ok, err
+}
+
+func (p planReader) Base(id crdt.EntryID) (k plan.Known, here, ok bool, err error) {
+	b, ok, err := p.r.Base(id)
+	if err != nil || !ok {
+		return k, false, false, err
+	}
+	return knownOf(b), b.Here, true, nil
+}
+
+func (p planReader) BaseAt(parent crdt.EntryID, name string) (crdt.EntryID, bool, error) {
+	return p.r.BaseAt(parent, name)
+}
+
+func (p planReader) BaseChildren(parent crdt.EntryID) (ids []crdt.EntryID, err error) {
+	ids, _, err = p.r.BaseChildIDs(parent, "", 0)
+	return ids, err
+}
+
+func (p planReader) BaseVersions(id crdt.EntryID) (dots []crdt.Dot, err error) {
+	b, ok, err := p.r.Base(id)
+	if err != nil || !ok {
+		return nil, err
+	}
+	for _, v := range b.Entry.Versions() {
+		dots = append(dots, v.Dot)
+	}
+	return dots, nil
+}
+
+func (p planReader) Behind(id crdt.EntryID) (bool, error) {
+	if p.behind[id] {
+		return true, nil
+	}
+	return isBehind(p.r, id)
+}
+
+// Taken: elsewhere than in putBack, what stands in the way is met when the
+// operation is carried out.
+func (p planReader) Taken(parent crdt.EntryID, name string) (bool, error) {
+	if p.taken == nil {
+		return false, nil
+	}
+	return p.taken(parent, name)
+}

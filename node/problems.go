@@ -1,0 +1,84 @@
+package node
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"sheaf/node/api"
+	"sheaf/node/disk"
+)
+
+// maxProblems bounds how many problems a folder remembers; beyond, one line
+// says how many more there are.
+const maxProblems = 200
+
+// problem notes what is wrong with a path, in words for a person, with the
+// remedy. One path has one problem, the last.
+func (f *Folder) problem(p, what, remedy string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, known := f.problems[p]
+	next := api.Problem{Path: f.treePath(p), What: what, Remedy: remedy}
+	if old == next || !known && len(f.problems) >= maxProblems {
+		return
+	}
+	f.problems[p] = next
+	f.announceLocked()
+	f.o.log.Warn("problem", "folder", f.name, "what", what)
+	f.o.event(api.EventProblem, next)
+}
+
+// solved forgets what was wrong with a path.
+func (f *Folder) solved(p string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.problems[p]; ok {
+		delete(f.problems, p)
+		f.announceLocked()
+	}
+}
+
+// solvedBelow forgets what was wrong with paths that are no longer there.
+func (f *Folder) solvedBelow(dir string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for p := range f.problems {
+		if p == dir || strings.HasPrefix(p, dir+"/") {
+			delete(f.problems, p)
+		}
+	}
+}
+
+// listProblems gives them in the order of their paths.
+func (f *Folder) listProblems() []api.Problem {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := make([]api.Problem, 0, len(f.problems)+1)
+	if err := f.shown.failure; err != nil {
+		what, remedy := stopped(err)
+		list = append(list, api.Problem{Path: f.treePath("."), What: what, Remedy: remedy})
+	}
+	if f.fresh {
+		list = append(list, api.Problem{
+			Path: f.treePath("."),
+			What: "this folder waits for another of your devices: until it has once seen what they have, nothing here is sent or changed",
+			Remedy: "start another device and let them connect (sheaf peer connect); if there is no other any more, say " +
+				"`sheaf resume " + f.name + "`, and this device goes on alone",
+		})
+	}
+	for _, p := range f.problems {
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b api.Problem) int { return strings.Compare(a.Path, b.Path) })
+	return list
+}
+
+// skipped reports what cannot sync. What is ignored is no problem.
+func (f *Folder) skipped(p string, s disk.Skipped) {
+	if strings.HasPrefix(s.Reason, "ignored by ") {
+		return
+	}
+	f.skips[p] = true
+	f.problem(p, "not synced: "+s.Reason, "rename, move or ignore "+path.Base(p))
+}

@@ -1,0 +1,622 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"time"
+
+	"sheaf/crdt"
+	"sheaf/node/plan"
+	"sheaf/node/stat"
+	"sheaf/node/store"
+)
+
+// record decides on what was seen and writes it down: what people changed as
+// entries, joined into the index, and what the disk now shows as base rows, in
+// one synced batch.
+func (f *Folder) record(ctx context.Context, seen []sighting) error {
+	if len(seen) == 0 {
+		return nil
+	}
+	return f.recordLeaving(ctx, seen, nil)
+}
+
+// recordLeaving is record with entries that are gone and recorded as removed
+// right after: their names are free.
+func (f *Folder) recordLeaving(ctx context.Context, seen []sighting, leaving map[crdt.EntryID]bool) error {
+	rec := &recording{f: f, ctx: ctx, leaving: leaving}
+	if err := f.index.Update(func(tx *store.Tx) error { return rec.run(tx, seen) }); err != nil {
+		return err
+	}
+	for _, after := range rec.after {
+		after()
+	}
+	if len(rec.applied.Entries) > 0 {
+		f.wake()
+	}
+	f.progress()
+	return nil
+}
+
+// A recording is one transaction of record. What it has to tell the control
+// goroutine is done after the commit.
+type recording struct {
+	f       *Folder
+	ctx     context.Context
+	tx      *store.Tx
+	paths   *diskPaths
+	rec     *crdt.Recorder
+	bases   map[crdt.EntryID]store.Base // of what was recorded: where it stands
+	leaving map[crdt.EntryID]bool       // gone, and their names free
+	touched bool                        // the disk was changed
+	applied crdt.Applied
+	after   []func()
+}
+
+func (r *recording) later(fn func()) { r.after = append(r.after, fn) }
+
+// A judged sighting is one with what was decided of it.
+type judged struct {
+	sighting
+	plan.Decision
+}
+
+func (r *recording) run(tx *store.Tx, seen []sighting) error {
+	f := r.f
+	r.tx, r.paths, r.bases = tx, newDiskPaths(tx), make(map[crdt.EntryID]store.Base)
+	writer := crdt.Writer{Folder: f.id, Replica: f.index.Replica(), Counter: f.index.Counter(), Author: f.o.author, Now: f.o.now().UnixMilli()}
+	r.rec = crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, writer)
+	views := txViews{f: f, tx: tx, leaving: r.leaving}
+	var decisions []judged
+	once := make(map[string]bool, len(seen))
+	for _, s := range seen {
+		ok, err := r.current(s)
+		if err != nil {
+			return err
+		}
+		if s.Is != plan.Gone {
+			// A scan and an event may both have seen it.
+			ok = ok && !once[s.path]
+			once[s.path] = true
+		}
+		if !ok {
+			// Something came in between; it is looked at once more.
+			p := s.path
+			r.later(func() { f.dirty.addPath(p, time.Time{}) })
+			continue
+		}
+		var d plan.Decision
+		if s.Is == plan.Gone {
+			d, err = plan.DecideGone(*s.Known, views)
+		} else {
+			d, err = plan.Decide(s.dir, s.Found, views)
+		}
+		if err != nil {
+			return err
+		}
+		decisions = append(decisions, judged{s, d})
+	}
+	if err := r.breakCircles(decisions, views); err != nil {
+		return err
+	}
+	decisions, err := r.gate(decisions)
+	if err != nil {
+		return err
+	}
+	for _, d := range decisions {
+		if err := r.carry(d); err != nil {
+			return err
+		}
+	}
+	if r.touched {
+		if err := f.disk.Barrier(); err != nil {
+			return err
+		}
+	}
+	return r.write()
+}
+
+// breakCircles decides again on directories that took each other's names, each
+// waiting for the other to be gone from it.
+func (r *recording) breakCircles(decisions []judged, views txViews) error {
+	var postponed []plan.Decision
+	for _, d := range decisions {
+		if d.Do == plan.Postpone && d.Known != nil {
+			p := d.Decision
+			p.ID = d.Known.ID
+			postponed = append(postponed, p)
+		}
+	}
+	circle := plan.Circles(postponed)
+	if len(circle) == 0 {
+		return nil
+	}
+	views.leaving = maps.Clone(views.leaving)
+	if views.leaving == nil {
+		views.leaving = make(map[crdt.EntryID]bool)
+	}
+	for _, id := range circle {
+		views.leaving[id] = true
+	}
+	for i, d := range decisions {
+		if d.Do != plan.Postpone || d.Known == nil || !views.leaving[d.Known.ID] {
+			continue
+		}
+		again, err := plan.Decide(d.dir, d.Found, views)
+		if err != nil {
+			return err
+		}
+		decisions[i].Decision = again
+	}
+	return nil
+}
+
+// current tells whether the base still is what the sighting was bound to.
+func (r *recording) current(s sighting) (bool, error) {
+	if s.dir != crdt.Root {
+		dir, ok, err := r.tx.Base(s.dir)
+		if err != nil || !ok || !dir.Here || s.dir.Kind() != crdt.Directory {
+			return false, err
+		}
+	}
+	if s.Known != nil {
+		b, ok, err := r.tx.Base(s.Known.ID)
+		if err != nil || !ok || !b.Here || b.At != s.Known.At || b.Stat != s.Known.Stat {
+			return false, err
+		}
+		if s.Known.At == (crdt.Location{Parent: s.dir, Name: s.Name}) {
+			return true, nil
+		}
+	}
+	id, taken, err := r.tx.BaseAt(s.dir, s.Name)
+	if err != nil || !taken {
+		return err == nil, err
+	}
+	// The name is another entry's: right only if that one has left it too.
+	if s.Over != nil && id == s.Over.ID {
+		return true, nil
+	}
+	return s.Known != nil, nil
+}
+
+// gate holds back the rewritings of a mass change.
+func (r *recording) gate(decisions []judged) ([]judged, error) {
+	f := r.f
+	pending := plan.Pending{Entries: int(r.tx.Stats().Here)}
+	for _, d := range decisions {
+		if rewrites(d.Decision) {
+			pending.Rewritten = append(pending.Rewritten, d.ID)
+		}
+	}
+	if len(pending.Rewritten) == 0 {
+		for _, d := range decisions {
+			id := d.ID
+			r.later(func() { delete(f.heldEdits, id) })
+		}
+		return decisions, nil
+	}
+	for id, g := range f.gone {
+		pending.Gone = append(pending.Gone, plan.Missing{ID: id, Since: g.since, Entries: 1})
+	}
+	// What is held already is part of it, though it comes up again only later.
+	here := make(map[crdt.EntryID]bool, len(pending.Rewritten))
+	for _, id := range pending.Rewritten {
+		here[id] = true
+	}
+	for id := range f.heldEdits {
+		if !here[id] {
+			pending.Rewritten = append(pending.Rewritten, id)
+		}
+	}
+	v := plan.Gate(pending, &f.tally, f.o.now(), f.o.limits, f.releasedOut)
+	held := make(map[crdt.EntryID]bool)
+	for _, id := range v.Hold {
+		held[id] = true
+	}
+	now := f.o.now()
+	out := decisions[:0]
+	any := false
+	for _, d := range decisions {
+		id, p := d.ID, d.path
+		switch {
+		case !rewrites(d.Decision):
+			// An edit that was held may have been put back by hand.
+			r.later(func() { delete(f.heldEdits, id) })
+		case held[id]:
+			any = true
+			r.later(func() { f.heldEdits[id] = p })
+			continue
+		case f.releasedOut(id):
+			r.later(func() { delete(f.heldEdits, id) })
+		default:
+			r.later(func() {
+				delete(f.heldEdits, id)
+				f.tally.Rewrite(now, id)
+			})
+		}
+		out = append(out, d)
+	}
+	if any {
+		ids, reason, total := v.Hold, v.Reason, pending.Entries
+		r.later(func() {
+			if err := f.holdOutgoing(ids, nil, reason, total); err != nil {
+				f.o.log.Error("hold a mass change", "folder", f.name, "err", err)
+			}
+		})
+	}
+	return out, nil
+}
+
+// rewrites tells whether a decision replaces content.
+func rewrites(d plan.Decision) bool {
+	for _, s := range d.Steps {
+		if s.Do == plan.Edit {
+			return true
+		}
+	}
+	return false
+}
+
+// carry does what was decided of one sighting, up to the entries themselves.
+func (r *recording) carry(d judged) error {
+	f := r.f
+	if d.Known != nil && d.Is != plan.Gone && d.Do != plan.Postpone {
+		id := d.Known.ID
+		r.later(func() { f.found(id) })
+	}
+	p := d.path
+	r.later(func() { delete(f.postponed, p) })
+	switch d.Do {
+	case plan.Nothing:
+	case plan.Pend:
+		known, now := *d.Known, f.o.now()
+		r.later(func() { f.missing(known, now) })
+		return nil
+	case plan.Drop:
+		e, _, err := r.tx.Entry(d.ID)
+		if err != nil {
+			return err
+		}
+		return r.tx.SetBase(store.Base{ID: d.ID, Entry: e})
+	case plan.Postpone:
+		waits, due := d, f.o.now().Add(goneDelay+settleDelay)
+		r.later(func() {
+			f.dirty.addPath(waits.path, due)
+			f.postponed[waits.path] = waits
+		})
+		return nil
+	case plan.Rot:
+		id, p := d.ID, d.path
+		r.later(func() { f.rotten(id, p) })
+		return nil
+	case plan.Refresh:
+		b, _, err := r.tx.Base(d.ID)
+		if err != nil {
+			return err
+		}
+		r.moved(d, b)
+		b.Here, b.At, b.Stat = true, d.At, d.Item.Stat
+		if err := r.tx.SetBase(b); err != nil {
+			return err
+		}
+	case plan.Adopt:
+		if err := r.adopt(d); err != nil {
+			return err
+		}
+	}
+	if len(d.Steps) > 0 {
+		b, ok, err := r.tx.Base(d.ID)
+		if err != nil {
+			return err
+		}
+		switch {
+		case ok && d.Anew:
+			// What stands there is somebody's own: the entry is not here any more.
+			if err := r.tx.SetBase(store.Base{ID: b.ID, Entry: b.Entry}); err != nil {
+				return err
+			}
+		case ok && b.At.Parent == plan.Staging:
+			b.At = d.At
+			if err := r.tx.SetBase(b); err != nil {
+				return err
+			}
+		case ok:
+			r.moved(d, b)
+		}
+		id, err := d.Record(r.rec)
+		var refused *crdt.ChangeError
+		if errors.As(err, &refused) {
+			// One change that cannot be: the others go on.
+			p := d.path
+			r.later(func() { f.unrecordable(p, refused) })
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r.bases[id] = store.Base{ID: id, Here: true, At: d.At, Stat: d.Item.Stat}
+		d.ID = id
+		r.later(func() { f.found(id) })
+	}
+	if len(d.list) > 1 {
+		if err := r.tx.PutList(d.Content.Hash, d.list); err != nil {
+			return err
+		}
+	}
+	if d.Item.Stat.Kind == stat.Directory && (d.deep || d.Is == plan.New || d.Is == plan.Moved || d.Is == plan.MovedSuspect) {
+		next := deepDir{path: d.path, id: d.ID, known: true}
+		r.later(func() { f.stack = append(f.stack, next) })
+	}
+	return nil
+}
+
+// unrecordable reports a change on this disk that the index cannot take.
+func (f *Folder) unrecordable(p string, err *crdt.ChangeError) {
+	switch {
+	case errors.Is(err, crdt.ErrExists):
+		f.problem(p, "not synced: another name in its directory is the same to other systems (written with other Unicode characters)", "rename one of the two")
+	case errors.Is(err, crdt.ErrTooDeep):
+		f.problem(p, "not synced: it lies too deep", "move it up")
+	case errors.Is(err, crdt.ErrTooMany):
+		f.problem(p, "not synced: "+err.Error(), "copy it to a new name and delete this one")
+	default:
+		// The disk has moved on since it was seen: it is looked at once more.
+		f.o.log.Debug("record", "err", err)
+		f.dirty.addPath(p, f.o.now().Add(settleDelay))
+	}
+}
+
+// moved keeps what is remembered by path true when a directory has moved.
+func (r *recording) moved(d judged, b store.Base) {
+	if b.Entry.Kind != crdt.Directory || !b.Here || b.At == d.At {
+		return
+	}
+	from, err := r.paths.of(b.ID)
+	if err != nil {
+		return
+	}
+	r.paths.place(b.ID, d.At)
+	to := d.path
+	r.later(func() { r.f.followRename(from, to) })
+}
+
+// adopt takes what the disk already shows as the index's own.
+func (r *recording) adopt(d judged) error {
+	e, _, err := r.tx.Entry(d.ID)
+	if err != nil {
+		return err
+	}
+	if b, ok, err := r.tx.Base(d.ID); err != nil {
+		return err
+	} else if ok {
+		r.moved(d, b)
+	}
+	st := d.Item.Stat
+	if d.Attrs {
+		mode := e.Mode()
+		var mtime *int64
+		if e.Kind == crdt.File {
+			t := e.MTime()
+			mtime = &t
+		}
+		if st, err = r.f.disk.SetAttrs(d.path, st, &mode, mtime); err != nil {
+			p := d.path
+			r.f.o.log.Debug("adopt", "err", err)
+			r.later(func() { r.f.dirty.addPath(p, r.f.o.now().Add(settleDelay)) })
+			return nil
+		}
+		r.touched = true
+	}
+	return r.tx.SetBase(store.Base{ID: d.ID, Entry: e, Here: true, At: d.At, Stat: st})
+}
+
+// write joins what was recorded into the index and brings the base up to it.
+func (r *recording) write() error {
+	entries := r.rec.Entries()
+	if len(entries) == 0 {
+		return nil
+	}
+	return r.f.joinLocal(r.tx, r.rec, r.bases, func(a crdt.Applied) { r.applied = a }, r.later)
+}
+
+// joinLocal joins a recorder's entries into the index, as changes of this
+// device. bases says where those stand that have moved on the disk; the others
+// stay where the base has them.
+func (f *Folder) joinLocal(tx *store.Tx, rec *crdt.Recorder, bases map[crdt.EntryID]store.Base, done func(crdt.Applied), later func(func())) error {
+	entries := rec.Entries()
+	watch, err := f.watchBatch(tx, tx.Entry, entries)
+	if err != nil {
+		return err
+	}
+	current := make(map[crdt.EntryID]store.Base, len(entries))
+	for _, e := range entries {
+		b, ok := bases[e.ID]
+		if !ok {
+			if b, _, err = tx.Base(e.ID); err != nil {
+				return err
+			}
+		}
+		b.ID, b.Entry = e.ID, e
+		current[e.ID] = b
+	}
+	applied, err := crdt.Apply(tx, entries)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := tx.SetBase(current[e.ID]); err != nil {
+			return err
+		}
+	}
+	if err := tx.SetCounter(rec.Counter()); err != nil {
+		return err
+	}
+	sets, err := watch.sets(tx, tx.Entry, applied, f.o.now())
+	if err != nil {
+		return err
+	}
+	done(applied)
+	later(func() { f.log.add(sets) })
+	return nil
+}
+
+// remove records the deletion of entries that the gate has let through: all
+// that the base had at and below a name, children before parents.
+func (f *Folder) remove(ctx context.Context, ids []crdt.EntryID) error {
+	const slice = 500
+	for len(ids) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		part := ids[:min(slice, len(ids))]
+		ids = ids[len(part):]
+		var after []func()
+		err := f.index.Update(func(tx *store.Tx) error {
+			writer := crdt.Writer{Folder: f.id, Replica: f.index.Replica(), Counter: f.index.Counter(), Author: f.o.author, Now: f.o.now().UnixMilli()}
+			rec := crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, writer)
+			var here []crdt.EntryID
+			bases := make(map[crdt.EntryID]store.Base)
+			for _, id := range part {
+				b, ok, err := tx.Base(id)
+				if err != nil {
+					return err
+				}
+				if ok && b.Here {
+					here = append(here, id)
+					bases[id] = store.Base{ID: id}
+				}
+			}
+			if err := rec.Remove(here...); err != nil {
+				return err
+			}
+			return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, func(fn func()) { after = append(after, fn) })
+		})
+		if err != nil {
+			return err
+		}
+		for _, fn := range after {
+			fn()
+		}
+	}
+	f.wake()
+	return nil
+}
+
+// txViews is what plan.Decide looks up, inside a transaction.
+type txViews struct {
+	f       *Folder
+	tx      *store.Tx
+	leaving map[crdt.EntryID]bool
+}
+
+var _ plan.Views = txViews{}
+
+func (v txViews) Shown(id crdt.EntryID) (s plan.Shown, ok bool, err error) {
+	if s.Entry, ok, err = v.tx.Entry(id); err != nil || !ok {
+		return s, false, err
+	}
+	s.Node, ok, err = v.tx.Node(id)
+	return s, ok, err
+}
+
+func (v txViews) At(parent crdt.EntryID, name string) (crdt.EntryID, bool, error) {
+	return crdt.Find(v.tx, parent, name)
+}
+
+func (v txViews) Here(id crdt.EntryID) (bool, error) {
+	if _, gone := v.f.gone[id]; gone {
+		return false, nil
+	}
+	b, ok, err := v.tx.Base(id)
+	if err != nil || !ok || !b.Here {
+		return false, err
+	}
+	p, err := newDiskPaths(v.tx).of(id)
+	if err != nil {
+		return false, nil //nolint:nilerr // its directory is not there, so neither is it
+	}
+	l, err := v.f.disk.Look(context.Background(), path.Dir(p), []string{path.Base(p)})
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist), nil // unknown is not gone
+	}
+	for _, item := range l.Items {
+		return item.Stat.Kind == b.Stat.Kind, nil
+	}
+	return true, nil
+}
+
+func (v txViews) Vanished(content crdt.ContentHash) (list []plan.Known, err error) {
+	for id := range v.f.goneBy[content] {
+		if list = append(list, v.f.gone[id].known); len(list) == 2 {
+			break
+		}
+	}
+	return list, nil
+}
+
+func (v txViews) Leaving(id crdt.EntryID) bool {
+	if v.leaving[id] {
+		return true
+	}
+	b, ok, err := v.tx.Base(id)
+	return err == nil && (!ok || !b.Here)
+}
+
+// rescue records what was renamed onto the very name of a directory above it
+// that is about to be recorded as removed: it must not go with it.
+func (f *Folder) rescue(ctx context.Context, dir crdt.EntryID, below []crdt.EntryID) (rescued bool, err error) {
+	for p, d := range f.postponed {
+		if d.On != dir || d.Known == nil || d.Known.ID == dir || !slices.Contains(below, d.Known.ID) {
+			continue
+		}
+		delete(f.postponed, p)
+		if err := f.recordLeaving(ctx, []sighting{d.sighting}, map[crdt.EntryID]bool{dir: true}); err != nil {
+			return rescued, err
+		}
+		rescued = true
+	}
+	return rescued, nil
+}
+
+// missing notes that an entry was not where the base has it.
+func (f *Folder) missing(k plan.Known, now time.Time) {
+	if _, ok := f.gone[k.ID]; ok {
+		return
+	}
+	f.gone[k.ID] = goneEntry{since: now, known: k}
+	f.gateNext = time.Time{}
+	if k.Kind == crdt.File && k.Stat.Size > 0 {
+		by := f.goneBy[k.Content]
+		if by == nil {
+			by = make(map[crdt.EntryID]bool)
+			f.goneBy[k.Content] = by
+		}
+		by[k.ID] = true
+	}
+}
+
+// found takes back that an entry is missing.
+func (f *Folder) found(id crdt.EntryID) {
+	g, ok := f.gone[id]
+	if !ok {
+		return
+	}
+	delete(f.gone, id)
+	f.gateNext = time.Time{}
+	if by := f.goneBy[g.known.Content]; by != nil {
+		if delete(by, id); len(by) == 0 {
+			delete(f.goneBy, g.known.Content)
+		}
+	}
+}
+
+// rotten reports a file whose bytes changed though nothing else did, and has it
+// brought anew.
+func (f *Folder) rotten(id crdt.EntryID, p string) {
+	f.problem(p, "its bytes have changed on this disk though nobody wrote it (bit rot): the change is not sent", "it is fetched again from another device by itself; check the disk under "+path.Dir(p))
+	f.heal[id] = p
+}

@@ -1,0 +1,165 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sheaf/crdt"
+	"sheaf/node/api"
+	"sheaf/node/plan"
+	"sheaf/node/store"
+)
+
+// A scrub reads every file again within a long time (60 days by default), a
+// few at a time, and compares it with what is known of it. Bytes that changed
+// though nothing else did are rot: never sent, reported, and fetched anew.
+
+// scrubTick is how often some files are read.
+const scrubTick = 5 * time.Minute
+
+// scrubPage is how many entries are looked at in one go.
+const scrubPage = 64
+
+const scrubSpace = "scrub"
+
+// scrub runs until ctx ends. every is the time in which all is to be read.
+func (f *Folder) scrub(ctx context.Context, every time.Duration) error {
+	if every <= 0 {
+		return nil
+	}
+	tick := time.NewTicker(scrubTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := f.scrubSome(ctx, every); err != nil && ctx.Err() == nil {
+				f.o.log.Warn("reading files again", "folder", f.name, "err", err)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// scrubSome reads as many bytes again as are due in one tick.
+func (f *Folder) scrubSome(ctx context.Context, every time.Duration) error {
+	st, err := f.stats()
+	if err != nil {
+		return err
+	}
+	due := int64(float64(st.HereBytes)*scrubTick.Seconds()/every.Seconds()) + 1
+	for due > 0 {
+		if f.isPaused() || f.serving.Load() == nil {
+			return nil
+		}
+		n, end, err := f.scrubNext(ctx)
+		if err != nil || end {
+			return err
+		}
+		due -= n
+	}
+	return nil
+}
+
+// scrubNext reads the next files, and tells how many bytes that were and
+// whether it came to the end of the folder.
+func (f *Folder) scrubNext(ctx context.Context) (bytes int64, end bool, err error) {
+	cursor, _, err := f.db.Get(scrubSpace, f.id.String())
+	if err != nil {
+		return 0, false, err
+	}
+	type file struct {
+		id   crdt.EntryID
+		path string
+		base store.Base
+	}
+	var files []file
+	var next string
+	err = f.index.Read(func(r *store.Reader) error {
+		w := walk{f: f, r: r, recursive: true}
+		if err := w.start(crdt.Root, string(cursor)); err != nil {
+			// Where it stood is gone: begin again.
+			w = walk{f: f, r: r, recursive: true}
+			if err := w.start(crdt.Root, ""); err != nil {
+				return err
+			}
+		}
+		var entries []api.Entry
+		var err error
+		if entries, next, err = w.page(ctx, scrubPage); err != nil {
+			return err
+		}
+		paths := newDiskPaths(r)
+		for _, e := range entries {
+			id, ok, err := find(r, e.Path[len(f.name)+2:])
+			if err != nil || !ok {
+				return err
+			}
+			b, ok, err := r.Base(id)
+			if err != nil {
+				return err
+			}
+			if !ok || !b.Here || b.Entry.Kind != crdt.File {
+				continue
+			}
+			if p, err := paths.of(id); err == nil {
+				files = append(files, file{id, p, b})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	for _, x := range files {
+		d := f.serving.Load()
+		if d == nil {
+			return bytes, true, nil
+		}
+		h, err := d.Hash(ctx, x.path, x.base.Stat, f.o.chunker)
+		if ctx.Err() != nil {
+			return bytes, false, ctx.Err()
+		}
+		bytes += x.base.Stat.Size + 1
+		if err != nil {
+			continue // changed meanwhile: that is the scan's affair
+		}
+		if v := x.base.Entry.Shown(); v != nil && crdt.ContentHash(h.Content) != v.Content {
+			err := f.do(ctx, func(context.Context) error {
+				f.rotten(x.id, x.path)
+				return nil
+			})
+			if err != nil && !errors.Is(err, errStopped) {
+				return bytes, false, err
+			}
+		}
+	}
+	return bytes, next == "", f.db.Put(scrubSpace, f.id.String(), []byte(next))
+}
+
+// healSome has rotten files fetched anew. Control goroutine only.
+func (f *Folder) healSome(w *work) error {
+	for id := range f.heal {
+		if _, busy := f.transfers[id]; busy || f.waiting(id, f.o.now()) {
+			continue
+		}
+		var target plan.Target
+		var ok bool
+		err := f.index.Read(func(r *store.Reader) (err error) {
+			target, ok, err = planReader{r: r}.Target(id)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if !ok || !target.Visible {
+			delete(f.heal, id)
+			continue
+		}
+		if !f.begin(w, id, target, true) {
+			return nil
+		}
+	}
+	return nil
+}

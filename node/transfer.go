@@ -1,0 +1,252 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"sheaf/crdt"
+	"sheaf/node/disk"
+	"sheaf/node/plan"
+	"sheaf/node/store"
+	"sheaf/replication"
+	"sheaf/replication/chunk"
+)
+
+// A transfer brings the content of one file together, from this disk where it
+// is there already and else from peers. A small file is held in memory until it
+// is committed; a larger one is built in a temporary file that outlives a crash.
+type transfer struct {
+	id     crdt.EntryID
+	target plan.Target
+	size   int64
+	again  bool // the entry has this content here, and is to get it anew
+	cancel context.CancelFunc
+	got    atomic.Int64
+
+	// Set when it has ended.
+	data []byte
+	temp *disk.Temp
+	list chunk.List // of more than one block
+	err  error
+}
+
+// close lets go of the temporary file, which stays for the next attempt.
+func (t *transfer) close() {
+	t.cancel()
+	if t.temp != nil {
+		_ = t.temp.Close()
+		t.temp = nil
+	}
+}
+
+// Transfers under way at once: enough small ones to fill a connection whose
+// round trip is long, few enough that memory stays bounded.
+const (
+	maxTransfers     = 8192
+	maxTransferBytes = 64 << 20 // of small files in memory
+	maxLargeFiles    = 8        // with a temporary file open
+)
+
+// inFlight is what transfers under way take up.
+type inFlight struct {
+	bytes int64  // of small files, in memory
+	large int    // files with a temporary file open
+	full  bool   // one was refused since the last that ended
+	seq   uint64 // the index's number when it was
+}
+
+// take makes room for a transfer, or refuses it.
+func (i *inFlight) take(t *transfer, under int) bool {
+	large := t.target.Blocks > 1
+	switch {
+	case under >= maxTransfers, large && i.large >= maxLargeFiles, !large && i.bytes > 0 && i.bytes+t.size > maxTransferBytes:
+		i.full = true
+		return false
+	case large:
+		i.large++
+	default:
+		i.bytes += t.size
+	}
+	return true
+}
+
+// give takes back the room of a transfer that has ended.
+func (i *inFlight) give(t *transfer) {
+	if t.target.Blocks > 1 {
+		i.large--
+	} else {
+		i.bytes -= t.size
+	}
+}
+
+// begin starts a transfer, unless too many are under way.
+func (f *Folder) begin(w *work, id crdt.EntryID, target plan.Target, again bool) bool {
+	t := &transfer{id: id, target: target, size: target.Size, again: again}
+	if !f.inFlight.take(t, len(f.transfers)) {
+		return false
+	}
+	ctx, cancel := context.WithCancel(w.ctx)
+	t.cancel = cancel
+	f.transfers[id] = t
+	d := f.disk
+	w.group.Go(func() error {
+		t.err = f.transfer(ctx, d, t)
+		select {
+		case f.ready <- t:
+		case <-w.ctx.Done():
+		}
+		return nil
+	})
+	return true
+}
+
+// transfer runs in a worker.
+func (f *Folder) transfer(ctx context.Context, d *disk.Folder, t *transfer) error {
+	switch t.target.Blocks {
+	case 0:
+		return nil
+	case 1:
+		return f.transferSmall(ctx, d, t)
+	}
+	return f.transferLarge(ctx, d, t)
+}
+
+func (f *Folder) transferSmall(ctx context.Context, d *disk.Folder, t *transfer) error {
+	if t.target.Size > chunk.MaxBlock {
+		return fmt.Errorf("a block of %d bytes is more than there can be", t.target.Size)
+	}
+	b := chunk.Block{Hash: chunk.Hash(t.target.Content), Size: uint32(t.target.Size)}
+	if data, ok := f.localBlock(d, b); ok {
+		t.data = data
+		t.got.Store(t.size)
+		return nil
+	}
+	done := make(chan error, 1)
+	f.o.fetch(ctx, replication.Want{Folder: f.id, Block: b, Priority: t.size}, func(data []byte, err error) {
+		if err == nil {
+			t.data = slices.Clone(data)
+			t.got.Store(t.size)
+		}
+		done <- err
+	})
+	return <-done
+}
+
+func (f *Folder) transferLarge(ctx context.Context, d *disk.Folder, t *transfer) error {
+	list, err := f.blockList(ctx, t.target)
+	if err != nil {
+		return err
+	}
+	t.list = list
+	key := hex.EncodeToString(t.id[:8]) + "-" + hex.EncodeToString(t.target.Content[:12])
+	temp, err := d.Temp(key, t.target.Size)
+	if err != nil {
+		return err
+	}
+	t.temp = temp
+	have, err := temp.Verified(list)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var pending sync.WaitGroup
+	var off int64
+	for i, b := range list {
+		at := off
+		off += int64(b.Size)
+		if have[i] {
+			t.got.Add(int64(b.Size))
+			continue
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if data, ok := f.localBlock(d, b); ok {
+			if _, err := temp.WriteAt(data, at); err != nil {
+				cancel(err)
+				break
+			}
+			t.got.Add(int64(b.Size))
+			continue
+		}
+		pending.Add(1)
+		f.o.fetch(ctx, replication.Want{Folder: f.id, Block: b, Priority: t.size}, func(data []byte, err error) {
+			defer pending.Done()
+			if err == nil {
+				_, err = temp.WriteAt(data, at)
+			}
+			if err != nil {
+				cancel(err)
+				return
+			}
+			t.got.Add(int64(b.Size))
+		})
+	}
+	pending.Wait()
+	return context.Cause(ctx)
+}
+
+// blockList gives the list of a file's blocks, from the index or a peer.
+func (f *Folder) blockList(ctx context.Context, target plan.Target) (list chunk.List, err error) {
+	var ok bool
+	err = f.index.Read(func(r *store.Reader) (err error) {
+		list, ok, err = r.List(target.Content)
+		return err
+	})
+	if err != nil || ok {
+		return list, err
+	}
+	done := make(chan error, 1)
+	f.o.fetch(ctx, replication.Want{Folder: f.id, List: true, Content: target.Content, Priority: 0}, func(data []byte, err error) {
+		if err == nil {
+			list, err = chunk.DecodeList(data, target.Size)
+		}
+		done <- err
+	})
+	if err := <-done; err != nil {
+		return nil, err
+	}
+	if crdt.ContentHash(list.Content()) != target.Content {
+		return nil, errors.New("the block list that a peer sent is not the file's")
+	}
+	return list, nil
+}
+
+// localBlock looks for a block on this disk and verifies it.
+func (f *Folder) localBlock(d *disk.Folder, b chunk.Block) ([]byte, bool) {
+	var data []byte
+	err := f.index.Read(func(r *store.Reader) error {
+		refs, err := r.Block(b.Hash)
+		if err != nil {
+			return err
+		}
+		paths := newDiskPaths(r)
+		for _, ref := range refs {
+			base, ok, err := r.Base(ref.ID)
+			if err != nil || !ok || !base.Here || ref.Size != b.Size {
+				continue
+			}
+			p, err := paths.of(ref.ID)
+			if err != nil {
+				continue
+			}
+			buf := make([]byte, b.Size)
+			if err := d.ReadBlock(p, base.Stat, ref.Offset, buf); err != nil {
+				continue
+			}
+			if sha256.Sum256(buf) == [32]byte(b.Hash) {
+				data = buf
+				return nil
+			}
+		}
+		return nil
+	})
+	return data, err == nil && data != nil
+}
