@@ -144,6 +144,7 @@ func (f *Folder) land(r *store.Reader, paths *diskPaths, t *transfer) (l landing
 	if here && !t.again && knownOf(base).Content == target.Content {
 		// It was found here meanwhile, as after a crash between the disk and
 		// its base row.
+		t.unwanted = true
 		return l, false, nil
 	}
 	holder, taken, err := r.BaseAt(at.Parent, at.Name)

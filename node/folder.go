@@ -81,6 +81,7 @@ type Folder struct {
 	fresh      bool
 	paused     bool
 	have       uint64
+	news       bool   // have moved since it was last repeated
 	settled    uint64 // our sequence number up to which the disk shows everything
 	peers      map[replication.DeviceID]peerState
 	shownHolds []api.Hold

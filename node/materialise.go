@@ -14,12 +14,14 @@ import (
 	"sheaf/node/plan"
 	"sheaf/node/stat"
 	"sheaf/node/store"
+	"sheaf/replication/chunk"
 )
 
 // A blockage is why an entry that is behind is not being worked on, until when.
 type blockage struct {
-	until time.Time // zero: until something moves (see unblock)
-	tries int
+	until   time.Time
+	passing bool // or until something moves (see unblock)
+	tries   int
 }
 
 const (
@@ -34,18 +36,19 @@ const (
 func (f *Folder) block(id crdt.EntryID, passing bool) {
 	b := f.blocked[id]
 	b.tries++
-	b.until = time.Time{}
-	if !passing {
-		b.until = f.o.now().Add(min(maxBackoff, 100*time.Millisecond<<min(b.tries, 12)))
-	}
+	b.passing = passing
+	// Never for ever, whatever it waits for: what wakes it may have come before.
+	b.until = f.o.now().Add(min(maxBackoff, 100*time.Millisecond<<min(b.tries, 12)))
 	f.blocked[id] = b
 }
 
 // unblock lets what waits for something to move be looked at again.
 func (f *Folder) unblock() {
+	now := f.o.now()
 	for id, b := range f.blocked {
-		if b.until.IsZero() {
-			delete(f.blocked, id)
+		if b.passing {
+			b.until = now
+			f.blocked[id] = b
 		}
 	}
 }
@@ -53,7 +56,7 @@ func (f *Folder) unblock() {
 // waiting tells whether an entry is put aside now.
 func (f *Folder) waiting(id crdt.EntryID, now time.Time) bool {
 	b, ok := f.blocked[id]
-	return ok && (b.until.IsZero() || b.until.After(now))
+	return ok && b.until.After(now)
 }
 
 // nextBlocked gives when the first entry that was put aside is due, zero for
@@ -62,7 +65,6 @@ func (f *Folder) nextBlocked() (again time.Time) {
 	now := f.o.now()
 	for id, b := range f.blocked {
 		switch {
-		case b.until.IsZero():
 		case b.until.Before(now.Add(-2 * maxBackoff)):
 			delete(f.blocked, id) // no longer behind
 		case b.until.After(now) && (again.IsZero() || b.until.Before(again)):
@@ -195,7 +197,13 @@ func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (
 		if _, busy := f.transfers[op.ID]; busy {
 			continue
 		}
-		if f.begin(w, op.ID, op.Target, op.Apart) {
+		local := false
+		if op.Target.Blocks == 1 {
+			if local, err = isKnown(r, chunk.Hash(op.Target.Content)); err != nil {
+				return started, err
+			}
+		}
+		if f.begin(w, op.ID, op.Target, op.Apart, local) {
 			started = true
 		}
 	}

@@ -289,6 +289,9 @@ func (n *Node) housekeep(ctx context.Context) error {
 				n.log.Debug("tend the account", "err", err)
 			}
 		case <-tick.C:
+			for _, f := range n.folders {
+				f.repeatNews()
+			}
 			if err := n.changelog.flush(); err != nil {
 				return err
 			}

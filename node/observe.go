@@ -30,7 +30,8 @@ type deepDir struct {
 // well: what it could not list is unknown, never gone.
 type scanState struct {
 	running bool
-	again   bool // asked for while one was running
+	listed  time.Time // when the last directory was listed; zero before
+	again   bool      // asked for while one was running
 	rounds  uint64
 }
 
@@ -70,8 +71,11 @@ func (f *Folder) startScan() {
 // observe looks at some of what is to be looked at, and records what people
 // did there. It tells whether more is due at once.
 func (f *Folder) observe(w *work) (more bool, err error) {
-	if len(f.stack) == 0 && len(f.backlog) == 0 && f.scan.running {
-		f.scan.running = false
+	if len(f.stack) == 0 && len(f.backlog) == 0 && f.scan.running && f.scan.listed.IsZero() {
+		f.scan.listed = f.o.now()
+	}
+	if len(f.stack) == 0 && len(f.backlog) == 0 && f.scan.running && f.seenAll() {
+		f.scan.running, f.scan.listed = false, time.Time{}
 		f.scan.rounds++
 		f.scans++
 		if f.scan.again {
@@ -103,6 +107,18 @@ func (f *Folder) observe(w *work) (more bool, err error) {
 		return false, err
 	}
 	return true, f.record(w.ctx, seen)
+}
+
+// scanPatience is how long a scan waits for files that are being written.
+const scanPatience = 10 * time.Second
+
+// seenAll tells whether what a scan has listed has also been read. A file that
+// was on this disk before it is known must not be fetched as if it were not.
+func (f *Folder) seenAll() bool {
+	if f.readingNow() {
+		return false
+	}
+	return f.dirty.empty() || f.o.now().Sub(f.scan.listed) > scanPatience
 }
 
 // sight fills the backlog with what is seen in the directories that are due.

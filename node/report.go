@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"sheaf/node/api"
 	"sheaf/node/disk"
@@ -84,8 +85,22 @@ func (f *Folder) isPausedLocked() bool { return f.paused }
 func (f *Folder) progress() {
 	f.mu.Lock()
 	f.have++
+	f.news = true
 	f.announceLocked()
 	f.mu.Unlock()
+}
+
+// repeatNews tells once more, a little later, that this disk shows more than it
+// did: a peer's question and our answer "not here" may have crossed with the
+// news, on another stream.
+func (f *Folder) repeatNews() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.news {
+		f.news = false
+		f.have++
+		f.announceLocked()
+	}
 }
 
 // quiesce waits until the folder has looked at all its disk once more, has
@@ -115,6 +130,10 @@ func (f *Folder) quiesce(ctx context.Context, connected func() []replication.Dev
 		return err
 	}
 	f.kick()
+	// Besides being woken it looks now and then: the index moves a moment before
+	// who waits for it is told.
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	for {
 		f.mu.Lock()
 		// Who is open is asked first: whoever is not has had its say applied, and
@@ -127,6 +146,7 @@ func (f *Folder) quiesce(ctx context.Context, connected func() []replication.Dev
 		}
 		select {
 		case <-changed:
+		case <-tick.C:
 		case <-ctx.Done():
 			return f.unsettled(s, rounds, open)
 		}

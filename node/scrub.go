@@ -157,7 +157,7 @@ func (f *Folder) healSome(w *work) error {
 			delete(f.heal, id)
 			continue
 		}
-		if !f.begin(w, id, target, true) {
+		if !f.begin(w, id, target, true, true) {
 			return nil
 		}
 	}

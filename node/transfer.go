@@ -26,6 +26,7 @@ type transfer struct {
 	target plan.Target
 	size   int64
 	again  bool // the entry has this content here, and is to get it anew
+	local  bool // of one block: it may be on this disk already
 	cancel context.CancelFunc
 	got    atomic.Int64
 
@@ -34,15 +35,23 @@ type transfer struct {
 	temp *disk.Temp
 	list chunk.List // of more than one block
 	err  error
+
+	unwanted bool // by control: the content is in place already
 }
 
-// close lets go of the temporary file, which stays for the next attempt.
+// close lets go of the temporary file, which stays for the next attempt if it
+// may come to that.
 func (t *transfer) close() {
 	t.cancel()
-	if t.temp != nil {
-		_ = t.temp.Close()
-		t.temp = nil
+	if t.temp == nil {
+		return
 	}
+	if t.unwanted {
+		_ = t.temp.Discard()
+	} else {
+		_ = t.temp.Close()
+	}
+	t.temp = nil
 }
 
 // Transfers under way at once: enough small ones to fill a connection whose
@@ -86,8 +95,8 @@ func (i *inFlight) give(t *transfer) {
 }
 
 // begin starts a transfer, unless too many are under way.
-func (f *Folder) begin(w *work, id crdt.EntryID, target plan.Target, again bool) bool {
-	t := &transfer{id: id, target: target, size: target.Size, again: again}
+func (f *Folder) begin(w *work, id crdt.EntryID, target plan.Target, again, local bool) bool {
+	t := &transfer{id: id, target: target, size: target.Size, again: again, local: local}
 	if !f.inFlight.take(t, len(f.transfers)) {
 		return false
 	}
@@ -122,7 +131,7 @@ func (f *Folder) transferSmall(ctx context.Context, d *disk.Folder, t *transfer)
 		return fmt.Errorf("a block of %d bytes is more than there can be", t.target.Size)
 	}
 	b := chunk.Block{Hash: chunk.Hash(t.target.Content), Size: uint32(t.target.Size)}
-	if data, ok := f.localBlock(d, b); ok {
+	if data, ok := f.ifLocal(t.local, d, b); ok {
 		t.data = data
 		t.got.Store(t.size)
 		return nil
@@ -154,6 +163,10 @@ func (f *Folder) transferLarge(ctx context.Context, d *disk.Folder, t *transfer)
 	if err != nil {
 		return err
 	}
+	known, err := f.knownBlocks(list)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var pending sync.WaitGroup
@@ -168,7 +181,7 @@ func (f *Folder) transferLarge(ctx context.Context, d *disk.Folder, t *transfer)
 		if ctx.Err() != nil {
 			break
 		}
-		if data, ok := f.localBlock(d, b); ok {
+		if data, ok := f.ifLocal(known[i], d, b); ok {
 			if _, err := temp.WriteAt(data, at); err != nil {
 				cancel(err)
 				break
@@ -217,6 +230,35 @@ func (f *Folder) blockList(ctx context.Context, target plan.Target) (list chunk.
 		return nil, errors.New("the block list that a peer sent is not the file's")
 	}
 	return list, nil
+}
+
+// isKnown tells whether the index knows a place for a block on this disk.
+func isKnown(r *store.Reader, hash chunk.Hash) (bool, error) {
+	refs, err := r.Block(hash)
+	return len(refs) > 0, err
+}
+
+// knownBlocks is isKnown for a list, in one look at the index: a look costs more
+// than most answers.
+func (f *Folder) knownBlocks(list chunk.List) (known []bool, err error) {
+	known = make([]bool, len(list))
+	err = f.index.Read(func(r *store.Reader) error {
+		for i, b := range list {
+			if known[i], err = isKnown(r, b.Hash); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return known, err
+}
+
+// ifLocal is localBlock for a block that may be here.
+func (f *Folder) ifLocal(may bool, d *disk.Folder, b chunk.Block) ([]byte, bool) {
+	if !may {
+		return nil, false
+	}
+	return f.localBlock(d, b)
 }
 
 // localBlock looks for a block on this disk and verifies it.

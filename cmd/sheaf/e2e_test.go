@@ -37,7 +37,7 @@ func sized(quick, soak int) int {
 }
 
 // patience is how long a thing may take that takes a second on an idle machine.
-func patience() time.Duration { return time.Duration(sized(20, 900)) * time.Second }
+func patience() time.Duration { return time.Duration(sized(60, 900)) * time.Second }
 
 // seeded gives a source of randomness and logs its seed; SHEAF_SEED sets it.
 func seeded(t *testing.T) *rand.Rand {

@@ -27,6 +27,9 @@ func (l leakless) Run() int {
 	return code
 }
 
+// realName is the name by which the test binary is the real program.
+const realName = "sheaf-real"
+
 func TestMain(m *testing.M) {
 	testscript.Main(leakless{m}, map[string]func(){
 		"sheaf":  func() { os.Exit(runFake()) },

@@ -18,9 +18,6 @@ import (
 	"time"
 )
 
-// realName is the name by which the test binary is the real program.
-const realName = "sheaf-real"
-
 // A device is one real process with a disk of its own.
 type device struct {
 	t    *testing.T
@@ -34,6 +31,9 @@ type device struct {
 
 func newDevice(t *testing.T, name string) *device {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("real processes are for the full run; node/lifecycle_test.go runs two nodes in one process")
+	}
 	base := filepath.Join(t.TempDir(), name)
 	d := &device{t: t, name: name, home: filepath.Join(base, "home"), dir: filepath.Join(base, "disk"), log: new(bytes.Buffer)}
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
@@ -367,7 +367,7 @@ func settle(t *testing.T, devices ...*device) {
 	// back to the first on the second.
 	for range 2 {
 		for _, d := range devices {
-			d.run("wait", "--timeout", "60s")
+			d.inStep()
 		}
 	}
 	end := time.Now().Add(30 * time.Second)
@@ -387,9 +387,21 @@ func settle(t *testing.T, devices ...*device) {
 			t.Fatal("the disks are not equal after they said to be in step")
 		}
 		for _, d := range devices {
-			d.run("wait", "--timeout", "60s")
+			d.inStep()
 		}
 	}
+}
+
+// inStep waits until a device says that it is in step.
+func (d *device) inStep() {
+	d.t.Helper()
+	out, err := "", error(nil)
+	for range 6 {
+		if out, err = d.try("wait", "--timeout", "20s"); err == nil {
+			return
+		}
+	}
+	d.t.Fatalf("%s is not in step: %v\n%s\n%s", d.name, err, out, d.run("status"))
 }
 
 // connected waits until d is connected to another device.
