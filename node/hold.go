@@ -475,8 +475,7 @@ func (f *Folder) revertEdit(id crdt.EntryID, p string) error {
 func (f *Folder) revertIncoming(ids []crdt.EntryID) error {
 	var after []func()
 	err := f.index.Update(func(tx *store.Tx) error {
-		writer := crdt.Writer{Folder: f.id, Replica: f.index.Replica(), Counter: f.index.Counter(), Author: f.o.author, Now: f.o.now().UnixMilli()}
-		rec := crdt.NewRecorder(crdt.RowsBase{Rows: tx}, tx, writer)
+		rec := crdt.NewRecorder(crdt.RowsBase{Rows: tx}, tx, f.writer())
 		bases := make(map[crdt.EntryID]store.Base)
 		for _, id := range ids {
 			b, ok, err := tx.Base(id)

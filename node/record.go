@@ -68,8 +68,7 @@ type judged struct {
 func (r *recording) run(tx *store.Tx, seen []sighting) error {
 	f := r.f
 	r.tx, r.paths, r.bases = tx, newDiskPaths(tx), make(map[crdt.EntryID]store.Base)
-	writer := crdt.Writer{Folder: f.id, Replica: f.index.Replica(), Counter: f.index.Counter(), Author: f.o.author, Now: f.o.now().UnixMilli()}
-	r.rec = crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, writer)
+	r.rec = crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, f.writer())
 	views := txViews{f: f, tx: tx, leaving: r.leaving}
 	var decisions []judged
 	once := make(map[string]bool, len(seen))
@@ -464,6 +463,12 @@ func (f *Folder) joinLocal(tx *store.Tx, rec *crdt.Recorder, bases map[crdt.Entr
 	return nil
 }
 
+// writer says who makes a change on this device now. Inside a transaction only:
+// the counter is the last that was used.
+func (f *Folder) writer() crdt.Writer {
+	return crdt.Writer{Folder: f.id, Replica: f.index.Replica(), Counter: f.index.Counter(), Author: f.o.author, Now: f.o.now().UnixMilli()}
+}
+
 // remove records the deletion of entries that the gate has let through: all
 // that the base had at and below a name, children before parents.
 func (f *Folder) remove(ctx context.Context, ids []crdt.EntryID) error {
@@ -476,8 +481,7 @@ func (f *Folder) remove(ctx context.Context, ids []crdt.EntryID) error {
 		ids = ids[len(part):]
 		var after []func()
 		err := f.index.Update(func(tx *store.Tx) error {
-			writer := crdt.Writer{Folder: f.id, Replica: f.index.Replica(), Counter: f.index.Counter(), Author: f.o.author, Now: f.o.now().UnixMilli()}
-			rec := crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, writer)
+			rec := crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, f.writer())
 			var here []crdt.EntryID
 			bases := make(map[crdt.EntryID]store.Base)
 			for _, id := range part {

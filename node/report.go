@@ -42,7 +42,7 @@ func (f *Folder) report(busy bool) error {
 		s.scans = f.scans
 		s.quiet = quiet
 		switch {
-		case f.isPausedLocked():
+		case f.paused:
 			s.state = api.Paused
 		case behind > 0 || len(f.transfers) > 0:
 			s.state = api.Syncing
@@ -77,9 +77,6 @@ func (f *Folder) settledAt(seq uint64) {
 		f.announceLocked()
 	}
 }
-
-// isPausedLocked is isPaused for who holds f.mu.
-func (f *Folder) isPausedLocked() bool { return f.paused }
 
 // progress tells peers that this disk shows more than it did.
 func (f *Folder) progress() {
