@@ -9,6 +9,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"flag"
@@ -18,12 +19,15 @@ import (
 	"log"
 	"math"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -33,6 +37,7 @@ var (
 	dir   = flag.String("dir", "", "where to work (default: a temporary directory)")
 	big   = flag.Int64("big", 1<<30, "bytes of the big file")
 	idle  = flag.Duration("idle", 30*time.Second, "how long to watch idle nodes")
+	prof  = flag.String("profile", "", "a directory for CPU profiles of both nodes while the second receives")
 )
 
 func main() {
@@ -261,8 +266,10 @@ func (b *bench) bigFile() {
 	cp := median(cps)
 	start := time.Now()
 	y.up()
+	profiled := b.profile(x, y)
 	y.wait()
 	took := time.Since(start)
+	profiled()
 	b.equal(x, y)
 	row("one big file, "+bytesOf(*big), fmt.Sprintf("%s, %.0f MB/s; %.2f x cp and sync", seconds(took), float64(*big)/1e6/took.Seconds(), took.Seconds()/cp.Seconds()),
 		"start of the second node to in step; cp -r and sync "+seconds(cp))
@@ -339,6 +346,40 @@ func (b *bench) copyTree(from string, sync bool) time.Duration {
 	return took
 }
 
+// profile takes CPU profiles of nodes until what it gives is called.
+func (b *bench) profile(nodes ...*node) (stop func()) {
+	if *prof == "" {
+		return func() {}
+	}
+	const seconds = 5
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	for _, n := range nodes {
+		group.Go(func() {
+			c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(n.home, "sheaf.sock"))
+			}}}
+			for i := 0; ctx.Err() == nil; i++ {
+				resp, err := c.Get(fmt.Sprintf("http://sheaf/debug/pprof/profile?seconds=%d", seconds))
+				if err != nil {
+					log.Printf("profile: %v", err)
+					return
+				}
+				data, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if err == nil {
+					err = os.WriteFile(filepath.Join(*prof, fmt.Sprintf("%s-%d.pprof", filepath.Base(n.dir), i)), data, 0o644)
+				}
+				if err != nil {
+					log.Printf("profile: %v", err)
+					return
+				}
+			}
+		})
+	}
+	return func() { cancel(); group.Wait() }
+}
+
 func median(list []time.Duration) time.Duration {
 	slices.Sort(list)
 	return list[len(list)/2]
@@ -353,8 +394,10 @@ func (b *bench) manyFiles() {
 	xc, _ := x.proc()
 	start = time.Now()
 	y.up()
+	profiled := b.profile(x, y)
 	y.wait()
 	took = time.Since(start)
+	profiled()
 	xd, _ := x.proc()
 	yd, yr := y.proc()
 	n := b.equal(x, y)
