@@ -40,7 +40,7 @@ func (f *Folder) commit(ctx context.Context) error {
 	f.landed = nil
 	defer func() {
 		for _, t := range landed {
-			t.close()
+			f.sweep = t.close() || f.sweep
 		}
 	}()
 	var batch []landing

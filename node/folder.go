@@ -70,9 +70,11 @@ type Folder struct {
 	transfers map[crdt.EntryID]*transfer
 	inFlight  inFlight
 	landed    []*transfer // ready, not yet committed
+	sweep     bool        // temporary files may have been left that nobody wants
+	temps     int         // temporary files seen by the last sweep, and kept
 	committed time.Time   // when the last commit ended
 	blocked   map[crdt.EntryID]blockage
-	page      crdt.EntryID // where the next look at what is behind goes on
+	page      uint64 // where the next look at what is behind goes on
 	holds     holds
 
 	mu         sync.Mutex
@@ -235,7 +237,7 @@ func (f *Folder) control(ctx context.Context) error {
 	f.hashing = make(map[string]hashResult)
 	f.transfers = make(map[crdt.EntryID]*transfer)
 	f.inFlight = inFlight{}
-	f.landed = nil
+	f.landed, f.sweep = nil, true
 	f.blocked = make(map[crdt.EntryID]blockage)
 	w := &work{ctx: ctx, group: workers}
 	if err := f.putBack(ctx); err != nil {
@@ -353,8 +355,14 @@ func (f *Folder) step(w *work) (busy bool, wake time.Time, err error) {
 			}
 			f.committed = f.o.now()
 		}
+		if behind, _ := f.index.BehindCount(); f.scan.rounds > 0 && (f.sweep || f.temps > 0 && behind == 0) {
+			if err := f.sweepTemps(); err != nil {
+				return false, wake, err
+			}
+		}
 	}
-	return busy, wake, f.report(busy)
+	f.report(busy)
+	return busy, wake, nil
 }
 
 // noticed takes in what the watcher saw.

@@ -230,16 +230,16 @@ func (f *Folder) judgeIncoming(r *store.Reader) error {
 	var ops []plan.Op
 	view := planReader{r: r}
 	counts := struct{ deleted, changed int64 }{}
-	var after crdt.EntryID
+	var after uint64
 	for {
-		ids, err := r.Behind(after, pageSize)
+		ids, next, err := r.Behind(after, pageSize)
 		if err != nil {
 			return err
 		}
 		if len(ids) == 0 {
 			break
 		}
-		after = ids[len(ids)-1]
+		after = next
 		for _, id := range ids {
 			base, here, ok, err := view.Base(id)
 			if err != nil {

@@ -254,16 +254,16 @@ func (s blockSource) folder(id crdt.FolderID) (*Folder, *disk.Folder, error) {
 }
 
 // ReadBlock reads a block from any file that the base says holds it.
-func (s blockSource) ReadBlock(ctx context.Context, folder crdt.FolderID, b chunk.Block, dst []byte) ([]byte, error) {
+func (s blockSource) ReadBlock(ctx context.Context, folder crdt.FolderID, b chunk.Block, verify bool, dst []byte) ([]byte, error) {
 	f, d, err := s.folder(folder)
 	if err != nil {
 		return nil, err
 	}
-	data, ok := f.localBlock(d, b)
+	data, ok := f.localBlock(d, b, verify, dst)
 	if !ok {
 		return nil, replication.ErrNotHere
 	}
-	return append(dst, data...), ctx.Err()
+	return data, ctx.Err()
 }
 
 // ReadList gives a block list from the index.

@@ -93,22 +93,29 @@ func (f *Folder) materialise(w *work) (more bool, again time.Time, err error) {
 	if f.inFlight.full && f.inFlight.seq == seq {
 		return false, again, nil // until some have landed
 	}
+	moved := f.inFlight.seq != seq
 	f.inFlight.seq = seq
+	if n, _ := f.index.BehindCount(); n == 0 {
+		f.page = 0
+		return false, f.nextBlocked(), nil
+	}
 	d := newDone()
 	started, last := false, false
 	err = f.index.Read(func(r *store.Reader) error {
+		if moved {
+			if err := f.withdrawSuperseded(r); err != nil {
+				return err
+			}
+		}
 		ids, err := f.nextBehind(r)
 		if err != nil {
 			return err
 		}
-		last = f.page == crdt.EntryID{}
+		last = f.page == 0
 		if len(ids) == 0 {
 			return nil
 		}
-		view := planReader{r: r, behind: make(map[crdt.EntryID]bool, len(ids))}
-		for _, id := range ids {
-			view.behind[id] = true
-		}
+		view := planReader{r: r}
 		ops, err := plan.Materialise(view, ids, f.leaveAlone)
 		if err != nil {
 			return err
@@ -147,20 +154,20 @@ func (f *Folder) materialise(w *work) (more bool, again time.Time, err error) {
 func takesAway(op plan.Op) bool { return op.Removes() || op.Replaces() }
 
 // nextBehind gives the next page of what is behind and can be worked on. The
-// page is the zero ID again when the end was reached.
+// page is zero again when the end was reached.
 func (f *Folder) nextBehind(r *store.Reader) (ids []crdt.EntryID, err error) {
 	now := f.o.now()
 	for len(ids) < pageSize {
-		page, err := r.Behind(f.page, pageSize)
+		page, next, err := r.Behind(f.page, pageSize)
 		if err != nil {
 			return nil, err
 		}
 		if len(page) == 0 {
-			f.page = crdt.EntryID{}
+			f.page = 0
 			return ids, nil
 		}
+		f.page = next
 		for _, id := range page {
-			f.page = id
 			if _, busy := f.transfers[id]; !busy && !f.waiting(id, now) {
 				ids = append(ids, id)
 			}
@@ -545,25 +552,10 @@ func (f *Folder) isTaken(ctx context.Context, paths *diskPaths, at crdt.Location
 	return true, nil
 }
 
-// isBehind tells whether the disk does not show yet what the index has of an
-// entry.
-func isBehind(r *store.Reader, id crdt.EntryID) (bool, error) {
-	before := id
-	for i := len(before) - 1; i >= 0; i-- {
-		before[i]--
-		if before[i] != 0xff {
-			break
-		}
-	}
-	next, err := r.Behind(before, 1)
-	return len(next) == 1 && next[0] == id, err
-}
-
 // planReader is what plan.Materialise looks up.
 type planReader struct {
-	r      *store.Reader
-	behind map[crdt.EntryID]bool // entries known to be behind; may be nil
-	taken  func(parent crdt.EntryID, name string) (bool, error)
+	r     *store.Reader
+	taken func(parent crdt.EntryID, name string) (bool, error)
 }
 
 var _ plan.Reader = planReader{}
@@ -606,10 +598,7 @@ func (p planReader) BaseVersions(id crdt.EntryID) (dots []crdt.Dot, err error) {
 }
 
 func (p planReader) Behind(id crdt.EntryID) (bool, error) {
-	if p.behind[id] {
-		return true, nil
-	}
-	return isBehind(p.r, id)
+	return p.r.IsBehind(id)
 }
 
 // Taken: elsewhere than in putBack, what stands in the way is met when the

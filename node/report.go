@@ -19,15 +19,12 @@ type peerState struct {
 }
 
 // report publishes what the control goroutine is doing.
-func (f *Folder) report(busy bool) error {
+func (f *Folder) report(busy bool) {
 	// In this order: what comes in meanwhile makes what is reported too old,
 	// which its number shows, and never too good.
 	fresh := f.isFresh()
 	seq := f.index.Seq()
-	behind, bytes, err := f.behind()
-	if err != nil {
-		return err
-	}
+	behind, bytes := f.index.BehindCount()
 	observing := f.observing()
 	waiting := f.waitingGone()
 	quiet := !busy && !observing && !waiting && behind == 0 && len(f.transfers) == 0 && len(f.landed) == 0 && !fresh
@@ -52,15 +49,6 @@ func (f *Folder) report(busy bool) error {
 			s.state = api.Idle
 		}
 	})
-	return nil
-}
-
-func (f *Folder) behind() (n int, bytes int64, err error) {
-	err = f.index.Read(func(r *store.Reader) error {
-		n, bytes = r.BehindCount()
-		return nil
-	})
-	return n, bytes, err
 }
 
 // observing tells whether something on the disk is still to be looked at.

@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,11 +38,11 @@ type transfer struct {
 }
 
 // close lets go of the temporary file, which stays for the next attempt if it
-// may come to that.
-func (t *transfer) close() {
+// may come to that; it tells whether one was left (see sweepTemps).
+func (t *transfer) close() (left bool) {
 	t.cancel()
 	if t.temp == nil {
-		return
+		return false
 	}
 	if t.unwanted {
 		_ = t.temp.Discard()
@@ -52,6 +50,7 @@ func (t *transfer) close() {
 		_ = t.temp.Close()
 	}
 	t.temp = nil
+	return true
 }
 
 // Transfers under way at once: enough small ones to fill a connection whose
@@ -153,8 +152,7 @@ func (f *Folder) transferLarge(ctx context.Context, d *disk.Folder, t *transfer)
 		return err
 	}
 	t.list = list
-	key := hex.EncodeToString(t.id[:8]) + "-" + hex.EncodeToString(t.target.Content[:12])
-	temp, err := d.Temp(key, t.target.Size)
+	temp, err := d.Temp(tempKey(t.id, t.target.Content), t.target.Size)
 	if err != nil {
 		return err
 	}
@@ -253,17 +251,18 @@ func (f *Folder) knownBlocks(list chunk.List) (known []bool, err error) {
 	return known, err
 }
 
-// ifLocal is localBlock for a block that may be here.
+// ifLocal is localBlock, verified, for a block that may be here.
 func (f *Folder) ifLocal(may bool, d *disk.Folder, b chunk.Block) ([]byte, bool) {
 	if !may {
 		return nil, false
 	}
-	return f.localBlock(d, b)
+	return f.localBlock(d, b, true, nil)
 }
 
-// localBlock looks for a block on this disk and verifies it.
-func (f *Folder) localBlock(d *disk.Folder, b chunk.Block) ([]byte, bool) {
-	var data []byte
+// localBlock looks for a block on this disk and appends it to dst. Without verify
+// it is what stands where the block was when its file was last read, of a file
+// that looks unchanged since.
+func (f *Folder) localBlock(d *disk.Folder, b chunk.Block, verify bool, dst []byte) (data []byte, ok bool) {
 	err := f.index.Read(func(r *store.Reader) error {
 		refs, err := r.Block(b.Hash)
 		if err != nil {
@@ -271,24 +270,25 @@ func (f *Folder) localBlock(d *disk.Folder, b chunk.Block) ([]byte, bool) {
 		}
 		paths := newDiskPaths(r)
 		for _, ref := range refs {
-			base, ok, err := r.Base(ref.ID)
-			if err != nil || !ok || !base.Here || ref.Size != b.Size {
+			base, here, err := r.Base(ref.ID)
+			if err != nil || !here || !base.Here || ref.Size != b.Size {
 				continue
 			}
 			p, err := paths.of(ref.ID)
 			if err != nil {
 				continue
 			}
-			buf := make([]byte, b.Size)
-			if err := d.ReadBlock(p, base.Stat, ref.Offset, buf); err != nil {
+			data = slices.Grow(dst, int(b.Size))[:len(dst)+int(b.Size)]
+			block := data[len(dst):]
+			if err := d.ReadBlock(p, base.Stat, ref.Offset, block); err != nil {
 				continue
 			}
-			if sha256.Sum256(buf) == [32]byte(b.Hash) {
-				data = buf
+			if !verify || chunk.Sum(block) == b.Hash {
+				ok = true
 				return nil
 			}
 		}
 		return nil
 	})
-	return data, err == nil && data != nil
+	return data, err == nil && ok
 }

@@ -282,7 +282,7 @@ func (f *Folder) entry(r *store.Reader, id crdt.EntryID, treePath string) (api.E
 			out.Modified = time.Unix(0, base.Stat.Modified).UTC()
 		}
 	}
-	behind, err := isBehind(r, id)
+	behind, err := r.IsBehind(id)
 	if err != nil {
 		return out, err
 	}

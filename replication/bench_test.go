@@ -117,7 +117,7 @@ func (f openerFunc) Open(context.Context, DeviceID, string) (Stream, error) { re
 // costs a copy and no disk.
 type synthetic struct{ blocks map[chunk.Hash][]byte }
 
-func (s synthetic) ReadBlock(_ context.Context, _ crdt.FolderID, b chunk.Block, dst []byte) ([]byte, error) {
+func (s synthetic) ReadBlock(_ context.Context, _ crdt.FolderID, b chunk.Block, _ bool, dst []byte) ([]byte, error) {
 	return append(dst, s.blocks[b.Hash]...), nil
 }
 func (synthetic) ReadList(context.Context, crdt.FolderID, crdt.ContentHash) ([]byte, error) {

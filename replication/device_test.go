@@ -286,7 +286,7 @@ func (s *memSource) put(data ...[]byte) (out []chunk.Block) {
 	return out
 }
 
-func (s *memSource) ReadBlock(ctx context.Context, _ crdt.FolderID, b chunk.Block, dst []byte) ([]byte, error) {
+func (s *memSource) ReadBlock(ctx context.Context, _ crdt.FolderID, b chunk.Block, _ bool, dst []byte) ([]byte, error) {
 	s.mu.Lock()
 	s.reads++
 	data, ok := s.blocks[b.Hash]

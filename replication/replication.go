@@ -107,9 +107,11 @@ type PeerProgress struct {
 
 // A Source serves what this device has on its disk. Safe for concurrent use.
 type Source interface {
-	// ReadBlock appends the block's bytes to dst, or fails with ErrNotHere. The
-	// bytes need not have been hashed, but must be as many as b.Size.
-	ReadBlock(ctx context.Context, folder crdt.FolderID, b chunk.Block, dst []byte) ([]byte, error)
+	// ReadBlock appends the block's bytes to dst, or fails with ErrNotHere. Only
+	// with verify need they have been hashed, for whoever gets them does so
+	// anyway, and asks again with verify if they are others; but they must always
+	// be as many as b.Size.
+	ReadBlock(ctx context.Context, folder crdt.FolderID, b chunk.Block, verify bool, dst []byte) ([]byte, error)
 	// ReadList gives the encoded block list with that content hash, or fails
 	// with ErrNotHere.
 	ReadList(ctx context.Context, folder crdt.FolderID, content crdt.ContentHash) ([]byte, error)

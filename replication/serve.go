@@ -251,7 +251,7 @@ func (v *server) get(ctx context.Context, j job, buf []byte) []byte {
 	if j.list {
 		data, err = cfg.Source.ReadList(ctx, j.folder, crdt.ContentHash(j.block.Hash))
 	} else {
-		data, err = cfg.Source.ReadBlock(ctx, j.folder, j.block, buf)
+		data, err = cfg.Source.ReadBlock(ctx, j.folder, j.block, j.verify, buf)
 	}
 	switch {
 	case errors.Is(err, ErrNotHere):

@@ -105,3 +105,29 @@ func TestKilledWhileBothWrite(t *testing.T) {
 		clean(t, d)
 	}
 }
+
+// What a transfer has built goes when nobody wants it any more: after a crash in
+// its middle, and while it runs.
+func TestAbandonedTransfer(t *testing.T) {
+	t.Parallel()
+	rnd := seeded(t)
+	a, b := pair(t)
+	b.run("config", "set", "limits.download", "2MiB")
+	building := func() int {
+		list, err := os.ReadDir(b.path(".sheaf/tmp"))
+		must(t, err)
+		return len(list)
+	}
+	a.put("big", string(bytesOf(rnd, 24<<20)))
+	until(t, "the phone builds the file", func() bool { return building() > 0 })
+	b.kill()
+	a.put("big", string(bytesOf(rnd, 20<<20)))
+	a.put("after", "after")
+	b.up()
+	until(t, "the phone builds the new content alone", func() bool { return b.has("after") && building() == 1 })
+	// And now while it runs.
+	a.put("big", "short")
+	a.run("wait", "--timeout", patience().String())
+	alike(t, a, b)
+	clean(t, b)
+}

@@ -138,7 +138,7 @@ func (c *checker) derived(w *row, node crdt.Node, f facts) error {
 		c.expect(n.seqKey(f.seq), id[:])
 	}
 	if f.behind {
-		c.expect(n.idKey(tabBehind, id), binary.AppendUvarint(nil, uint64(f.missing)))
+		c.expect(n.behindKey(f.seq, id), binary.AppendUvarint(nil, uint64(f.missing)))
 	}
 	if f.offPlace {
 		c.expect(n.idKey(tabOffPlace, id), nil)

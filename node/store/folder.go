@@ -17,6 +17,7 @@ type Folder struct {
 	id crdt.FolderID
 	n  number
 
+	cache *rowCache
 	write sync.Mutex           // held by the one writer
 	state atomic.Pointer[meta] // as of the last commit
 
@@ -43,6 +44,13 @@ func (f *Folder) Seq() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.durable
+}
+
+// BehindCount gives how many entries are behind in the last commit and how many
+// bytes of content they are to fetch.
+func (f *Folder) BehindCount() (n int, bytes int64) {
+	m := f.state.Load()
+	return int(m.behind), m.missing
 }
 
 // Wait waits until Seq is above seq. It fails when the context ends, the store
@@ -171,9 +179,11 @@ func (f *Folder) update(fn func(*Tx) error, lazy bool) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	t.view.release() // a commit may compact, and an iterator keeps files open
+	f.cache.begin(t.meta.commit, t.wrote)
 	if err := f.s.commit(t.over.batch(), f.n, t.meta.commit, !lazy); err != nil {
 		return err
 	}
+	f.cache.end(t.wrote)
 	f.publish(t.meta, !lazy)
 	return nil
 }

@@ -725,7 +725,7 @@ func TestWriterIsAlone(t *testing.T) {
 				err = errors.Join(err, f.Update(func(tx *Tx) error {
 					at, err := tx.Cursor([32]byte{1}, StoreID{1})
 					return errors.Join(err, tx.SetCursor([32]byte{1}, StoreID{1}, at+1))
-				}), f.Read(func(r *Reader) error { _, err := r.Behind(crdt.Root, 5); return err }))
+				}), f.Read(func(r *Reader) error { _, _, err := r.Behind(0, 5); return err }))
 			}
 			done <- err
 		}()

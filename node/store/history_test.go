@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -326,7 +327,7 @@ func (h *history) receive(d, from *device) (more bool, err error) {
 func (h *history) materialise(d *device, count int) error {
 	bases := make(map[crdt.EntryID]Base)
 	err := d.f.Update(func(tx *Tx) error {
-		behind, err := tx.Behind(crdt.Root, 0)
+		behind, _, err := tx.Behind(0, 0)
 		if err != nil {
 			return err
 		}
@@ -585,15 +586,30 @@ func (h *history) compareBehind(r *Reader, d *device, entries map[crdt.EntryID]c
 			}
 		}
 	}
-	slices.SortFunc(want, crdt.EntryID.Compare)
+	seqs := make(map[crdt.EntryID]uint64, len(entries))
+	for id := range entries {
+		seq, ok, err := r.SeqOf(id)
+		if err != nil || !ok {
+			return fmt.Errorf("number of %s: %v %w", id, ok, err)
+		}
+		seqs[id] = seq
+		late, err := r.IsBehind(id)
+		if err != nil || late != slices.Contains(want, id) {
+			return fmt.Errorf("IsBehind(%s) gives %v %w", id, late, err)
+		}
+	}
+	slices.SortFunc(want, func(a, b crdt.EntryID) int { return cmp.Compare(seqs[a], seqs[b]) })
 	var got []crdt.EntryID
-	for after := crdt.Root; ; after = got[len(got)-1] {
-		page, err := r.Behind(after, 3)
+	for after := uint64(0); ; {
+		page, next, err := r.Behind(after, 3)
 		if err != nil {
 			return err
 		}
 		if len(page) == 0 {
 			break
+		}
+		if after = next; next != seqs[page[len(page)-1]] {
+			return fmt.Errorf("a page of what is behind ends at %d, not at %d", next, seqs[page[len(page)-1]])
 		}
 		got = append(got, page...)
 	}

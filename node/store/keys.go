@@ -22,7 +22,7 @@ import (
 //	  'r' EntryID                         the row: entry, view, base
 //	  's' seq (8, big endian)             EntryID          derived
 //	  'n' parent, NameKey, NUL, EntryID   nameRow (linked: kept by crdt; based: derived)
-//	  'b' EntryID                         uvarint: bytes to fetch; behind   derived
+//	  'b' seq (8, big endian), EntryID    uvarint: bytes to fetch; behind   derived
 //	  'f' EntryID                         fallen in the view (kept by crdt)
 //	  'g' EntryID                         fallen on the disk                derived
 //	  'i' inode (8, big endian), EntryID  -                derived
@@ -72,6 +72,10 @@ func (n number) idKey(table byte, id crdt.EntryID) []byte {
 
 func (n number) seqKey(seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(n.key(tabSeq, 8), seq)
+}
+
+func (n number) behindKey(seq uint64, id crdt.EntryID) []byte {
+	return append(binary.BigEndian.AppendUint64(n.key(tabBehind, 8+idLen), seq), id[:]...)
 }
 
 // dirKey is the prefix of all names under parent.

@@ -216,15 +216,6 @@ func openDB(files storage.Storage, o *opt.Options) (db *leveldb.DB, err error) {
 	return db, err
 }
 
-// schema is the format that this program writes. A new one adds a step to
-// migrations, from the format before it.
-const schema = 1
-
-// migrations bring a database from the format that is the key to the next, in
-// one or more synced commits that can be repeated; the last of them puts the
-// new format's number.
-func migrations() map[uint64]func(*Store) error { return nil }
-
 // load reads what is kept in memory, and makes it if the database is new.
 func (s *Store) load() error {
 	v := view{src: s.db}
@@ -239,13 +230,16 @@ func (s *Store) load() error {
 	if format > schema {
 		return &SchemaError{Dir: s.dir, Found: format, Want: schema}
 	}
+	if s.commits, err = loadUint(&v, "commit"); err != nil {
+		return err
+	}
 	for ; format < schema; format++ {
 		step := migrations()[format]
 		if step == nil {
 			return &damage{fmt.Errorf("there was never a format %d", format)}
 		}
 		if err := step(s); err != nil {
-			return fmt.Errorf("bring the database from format %d to the next: %w", format, err)
+			return broken(fmt.Sprintf("format %d, which is to become the next", format), err)
 		}
 	}
 	id, ok, err := v.get(storeKey("id"))
@@ -261,9 +255,6 @@ func (s *Store) load() error {
 		next = 0
 	}
 	s.next = number(next)
-	if s.commits, err = loadUint(&v, "commit"); err != nil {
-		return err
-	}
 	if err := s.loadFolders(&v); err != nil {
 		return err
 	}

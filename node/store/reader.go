@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +18,9 @@ type Reader struct {
 	f    *Folder
 	view view
 	meta meta
-	tx   *Tx // nil for a snapshot
+	tx   *Tx  // nil for a snapshot
+	last *row // of a snapshot: the row read last, since one is mostly asked about in a run
+	dirs map[crdt.EntryID]*dirNames
 	done bool
 }
 
@@ -71,11 +74,26 @@ func (r *Reader) row(id crdt.EntryID) (*row, error) {
 		}
 		return w.row, err
 	}
-	return r.load(id)
+	if r.last != nil && r.last.id == id {
+		return r.last, nil
+	}
+	w, err := r.load(id)
+	if w != nil {
+		r.last = w
+	}
+	return w, err
 }
 
+// load reads a row as it was committed.
 func (r *Reader) load(id crdt.EntryID) (*row, error) {
-	data, ok, err := r.view.get(r.f.n.idKey(tabRow, id))
+	data, ok := r.f.cache.get(id, r.meta.commit)
+	var err error
+	if !ok {
+		data, ok, err = r.view.get(r.f.n.idKey(tabRow, id))
+		if err == nil && ok {
+			r.f.cache.put(id, data, r.meta.commit)
+		}
+	}
 	if err == nil && ok {
 		var w *row
 		if w, err = decodeRow(id, data); err == nil {
@@ -285,8 +303,19 @@ func (r *Reader) BaseStats(parent crdt.EntryID) (all []BaseStat, err error) {
 	if err := r.ready(); err != nil {
 		return nil, err
 	}
-	prefix := r.f.n.dirKey(parent)
+	_, err = r.based(parent, 0, func(b BaseStat) { all = append(all, b) })
+	return all, r.fail("list a directory", err)
+}
+
+// based calls fn for everything that is on the disk directly under parent; unless
+// the directory has more than most names in index and on disk together (0: any
+// number): then it gives false, and fn may have been called for some.
+func (r *Reader) based(parent crdt.EntryID, most int, fn func(BaseStat)) (all bool, err error) {
+	prefix, names := r.f.n.dirKey(parent), 0
 	err = r.view.scan(prefix, nil, func(k, v []byte) (bool, error) {
+		if names++; most > 0 && names > most {
+			return false, nil
+		}
 		if len(v) == 0 || v[0]&nameBased == 0 {
 			return true, nil
 		}
@@ -295,20 +324,58 @@ func (r *Reader) BaseStats(parent crdt.EntryID) (all []BaseStat, err error) {
 		if err != nil || !ok || len(k) <= len(prefix)+idLen {
 			return false, fmt.Errorf("name row %x: %w", k, errors.Join(err, errShort))
 		}
-		s := BaseStat{ID: id, Name: n.name, Stat: n.stat}
-		if s.Name == "" {
-			s.Name = string(k[len(prefix) : len(k)-idLen-1])
-		}
-		all = append(all, s)
+		fn(BaseStat{ID: id, Name: n.diskName(string(k[len(prefix) : len(k)-idLen-1])), Stat: n.stat})
 		return true, nil
 	})
-	return all, r.fail("list a directory", err)
+	return most == 0 || names <= most, err
+}
+
+// A dirNames is what a snapshot remembers of the names that the disk has in a
+// directory.
+type dirNames struct {
+	asked int
+	all   map[string]crdt.EntryID // nil: not read, or too many
+}
+
+const (
+	namesAsked = 8    // so often a directory is asked about before its names are read
+	namesKept  = 2048 // a larger one is looked into name by name
+)
+
+// baseNames gives the names on the disk in a directory that is asked about often,
+// since reading a hundred of them in a row costs no more than finding two; nil
+// for others.
+func (r *Reader) baseNames(parent crdt.EntryID) (map[string]crdt.EntryID, error) {
+	if r.tx != nil {
+		return nil, nil
+	}
+	d := r.dirs[parent]
+	if d == nil {
+		d = new(dirNames)
+		if r.dirs == nil {
+			r.dirs = make(map[crdt.EntryID]*dirNames)
+		}
+		r.dirs[parent] = d
+	}
+	if d.asked++; d.asked != namesAsked {
+		return d.all, nil
+	}
+	names := make(map[string]crdt.EntryID)
+	all, err := r.based(parent, namesKept, func(b BaseStat) { names[b.Name] = b.ID })
+	if err == nil && all {
+		d.all = names
+	}
+	return d.all, r.fail("list a directory", err)
 }
 
 // BaseAt gives the entry that is on the disk under parent by exactly this name.
 func (r *Reader) BaseAt(parent crdt.EntryID, name string) (id crdt.EntryID, found bool, err error) {
 	if err := r.ready(); err != nil {
 		return id, false, err
+	}
+	if names, err := r.baseNames(parent); err != nil || names != nil {
+		id, found = names[name]
+		return id, found, err
 	}
 	key := crdt.NameKey(name)
 	err = r.view.scan(r.f.n.nameKey(parent, key), nil, func(k, v []byte) (bool, error) {
@@ -384,20 +451,38 @@ func (d onDisk) At(id crdt.EntryID) (crdt.Location, bool, error) {
 func (d onDisk) Fallen() ([]crdt.EntryID, error) { return d.r.ids(tabOffPlace) }
 
 // Behind gives up to limit (0: all) of the entries that the disk does not show
-// as the view does, in the order of their IDs, those after the given one
-// (crdt.Root: from the start).
-func (r *Reader) Behind(after crdt.EntryID, limit int) (ids []crdt.EntryID, err error) {
+// as the view does, in the order of their last changes, those of a higher
+// sequence number than after (0: from the start); next is the last one's
+// number, the after for the next page. In this order what one scan found, a
+// directory at a time, comes to another disk a directory at a time.
+func (r *Reader) Behind(after uint64, limit int) (ids []crdt.EntryID, next uint64, err error) {
 	if err := r.ready(); err != nil {
-		return nil, err
+		return nil, after, err
 	}
-	start := append(r.f.n.idKey(tabBehind, after), 0)
-	err = r.view.scan(r.f.n.key(tabBehind, 0), start, func(k, _ []byte) (bool, error) {
-		if id, ok := lastID(k); ok {
-			ids = append(ids, id)
+	next = after
+	err = r.view.scan(r.f.n.key(tabBehind, 0), r.f.n.behindKey(after+1, crdt.EntryID{}), func(k, _ []byte) (bool, error) {
+		id, ok := lastID(k)
+		if !ok || len(k) != prefixLen+8+idLen {
+			return false, errShort
 		}
+		ids, next = append(ids, id), binary.BigEndian.Uint64(k[prefixLen:])
 		return limit <= 0 || len(ids) < limit, nil
 	})
-	return ids, r.fail("read what is behind", err)
+	return ids, next, r.fail("read what is behind", err)
+}
+
+// IsBehind tells whether an entry is one that Behind gives.
+func (r *Reader) IsBehind(id crdt.EntryID) (bool, error) {
+	w, err := r.row(id)
+	if err != nil || w == nil || !w.indexed() {
+		return false, err
+	}
+	n, err := w.view()
+	if err != nil {
+		return false, r.fail("read an entry", err)
+	}
+	behind, err := isBehind(w, n)
+	return behind, r.fail("read an entry", err)
 }
 
 // BehindCount gives how many entries are behind and how many bytes of content

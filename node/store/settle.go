@@ -21,6 +21,7 @@ func (t *Tx) settle() error {
 		}
 		if err == nil {
 			err = t.over.put(t.f.n.idKey(tabRow, w.row.id), val)
+			t.wrote[w.row.id] = val
 		}
 		if err != nil {
 			return t.fail("put an entry", err)
@@ -48,12 +49,12 @@ func (t *Tx) restate(id crdt.EntryID, was, now facts) error {
 			do(t.over.put(n.seqKey(now.seq), id[:]))
 		}
 	}
-	if was.behind != now.behind || was.missing != now.missing {
-		key := n.idKey(tabBehind, id)
+	if was.behind != now.behind || was.missing != now.missing || was.seq != now.seq {
+		if was.behind && (!now.behind || was.seq != now.seq) {
+			do(t.over.remove(n.behindKey(was.seq, id)))
+		}
 		if now.behind {
-			do(t.over.put(key, binary.AppendUvarint(nil, uint64(now.missing))))
-		} else {
-			do(t.over.remove(key))
+			do(t.over.put(n.behindKey(now.seq, id), binary.AppendUvarint(nil, uint64(now.missing))))
 		}
 		t.meta.behind += bit(now.behind) - bit(was.behind)
 		t.meta.missing += now.missing - was.missing

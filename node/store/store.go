@@ -73,7 +73,7 @@ func (o Options) database() *opt.Options {
 		Strict:                       opt.StrictAll,
 		DisableLargeBatchTransaction: true,
 		WriteBuffer:                  o.writeBuffer,
-		BlockCacheCapacity:           16 * opt.MiB,
+		BlockCacheCapacity:           8 * opt.MiB,
 		OpenFilesCacheCapacity:       128,
 		Filter:                       filter.NewBloomFilter(10),
 	}
@@ -93,7 +93,7 @@ func (o Options) withDefaults() Options {
 		o.storage = func(s storage.Storage) storage.Storage { return s }
 	}
 	if o.writeBuffer == 0 {
-		o.writeBuffer = 4 * opt.MiB
+		o.writeBuffer = 8 * opt.MiB
 	}
 	return o
 }
@@ -202,7 +202,7 @@ const maxFolders = 1<<16 - 1
 func folderKey(id crdt.FolderID) []byte { return append(number(0).key(tabFolder, len(id)), id[:]...) }
 
 func newFolder(s *Store, id crdt.FolderID, n number, m meta) *Folder {
-	f := &Folder{s: s, id: id, n: n, durable: m.seq, moved: make(chan struct{})}
+	f := &Folder{s: s, id: id, n: n, cache: newRowCache(m.commit), durable: m.seq, moved: make(chan struct{})}
 	f.state.Store(&m)
 	return f
 }

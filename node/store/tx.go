@@ -23,6 +23,7 @@ type Tx struct {
 	lists  []crdt.ContentHash // put in this transaction
 	unref  []crdt.ContentHash // lost a reference in this transaction
 	orphan map[crdt.EntryID]bool
+	wrote  map[crdt.EntryID][]byte // rows put, encoded
 	before meta
 	err    error // of the database or of a misuse: the transaction cannot commit
 }
@@ -42,7 +43,7 @@ type work struct {
 }
 
 func newTx(f *Folder, lazy bool) *Tx {
-	t := &Tx{lazy: lazy, over: newOverlay(), rows: make(map[crdt.EntryID]*work), orphan: make(map[crdt.EntryID]bool), before: *f.state.Load()}
+	t := &Tx{lazy: lazy, over: newOverlay(), rows: make(map[crdt.EntryID]*work), orphan: make(map[crdt.EntryID]bool), wrote: make(map[crdt.EntryID][]byte), before: *f.state.Load()}
 	t.Reader = Reader{f: f, view: view{src: f.s.db, over: t.over}, meta: t.before, tx: t}
 	return t
 }
