@@ -350,7 +350,7 @@ func (f *Folder) elsewhere(ctx context.Context, r *store.Reader, paths *diskPath
 
 // knownOf is a base row as the deciders see it.
 func knownOf(b store.Base) plan.Known {
-	k := plan.Known{ID: b.ID, At: b.At, Kind: b.Entry.Kind, Stat: b.Stat, Mode: b.Entry.Mode(), MTime: b.Entry.MTime()}
+	k := plan.Known{ID: b.ID, At: b.At, Place: b.Entry.Place.Location, Kind: b.Entry.Kind, Stat: b.Stat, Mode: b.Entry.Mode(), MTime: b.Entry.MTime()}
 	if v := b.Entry.Shown(); v != nil {
 		k.Content = v.Content
 	}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -389,6 +390,34 @@ func TestPutBack(t *testing.T) {
 	}
 	if len(tr.staged) > 0 {
 		t.Error("left staged")
+	}
+
+	// Where it was, or beside it, is best: elsewhere it would pass for moved.
+	tr = newTrees()
+	inner := crdt.EntryID{3, 15: byte(crdt.File)}
+	here := crdt.EntryID{4, 15: byte(crdt.Directory)}
+	tr.base[here] = Known{ID: here, Kind: crdt.Directory, At: crdt.Location{Name: "here"}}
+	tr.base[file] = Known{ID: file, Kind: crdt.File, At: crdt.Location{Parent: here, Name: "a"}, Place: crdt.Location{Parent: here, Name: "a"}}
+	tr.base[dir] = Known{ID: dir, Kind: crdt.Directory, At: crdt.Location{Parent: here, Name: "d"}, Place: crdt.Location{Parent: here, Name: "d"}}
+	tr.base[inner] = Known{ID: inner, Kind: crdt.File, At: crdt.Location{Parent: dir, Name: "x"}, Place: crdt.Location{Parent: dir, Name: "x"}}
+	tr.want[file] = Target{Visible: true, Kind: crdt.File, Parent: here, Name: "b"}
+	tr.want[inner] = Target{Visible: true, Kind: crdt.File, Name: "x"}
+	tr.want[dir], tr.want[here] = Target{Visible: true, Kind: crdt.Directory, Name: "d"}, Target{Visible: true, Kind: crdt.Directory, Name: "here"}
+	tr.staged[file], tr.staged[dir], tr.staged[inner] = true, true, true
+	tr.foreign[crdt.Location{Parent: here, Name: "a"}] = true
+	ops, err = PutBack(tr, []crdt.EntryID{inner, file, dir})
+	if err != nil || len(ops) != 3 {
+		t.Fatal(ops, err)
+	}
+	to := make(map[crdt.EntryID]crdt.Location)
+	for _, op := range ops {
+		to[op.ID] = op.To
+		if err := tr.do(op); err != nil {
+			t.Errorf("%v: %v", op, err)
+		}
+	}
+	if want := map[crdt.EntryID]crdt.Location{file: {Parent: here, Name: "b (moving)"}, dir: {Parent: here, Name: "d"}, inner: {Parent: dir, Name: "x"}}; !maps.Equal(to, want) {
+		t.Errorf("put back to %v, must be %v", to, want)
 	}
 	long := asideName(strings.Repeat("\u00e9", 120)+".jpeg", 2)
 	if len(long) > crdt.MaxNameBytes || !strings.HasSuffix(long, " (moving 2).jpeg") || crdt.ValidName(long) != nil {

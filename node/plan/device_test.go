@@ -42,7 +42,7 @@ type baseRow struct {
 func (d *device) now() time.Time { return time.Unix(0, d.w.clock) }
 
 func (d *device) known(id crdt.EntryID, r *baseRow) Known {
-	k := Known{ID: id, At: r.At, Kind: r.Entry.Kind, Stat: r.Stat, Mode: r.Entry.Mode(), MTime: r.Entry.MTime()}
+	k := Known{ID: id, At: r.At, Place: r.Entry.Place.Location, Kind: r.Entry.Kind, Stat: r.Stat, Mode: r.Entry.Mode(), MTime: r.Entry.MTime()}
 	if v := r.Entry.Shown(); v != nil {
 		k.Content = v.Content
 	}

@@ -17,6 +17,7 @@ type Item struct {
 type Known struct {
 	ID      crdt.EntryID
 	At      crdt.Location // under which directory, by what name, on this disk
+	Place   crdt.Location // where the state that the disk has taken in says it is
 	Kind    crdt.Kind
 	Stat    stat.Stat // as the disk said when it last agreed
 	Content crdt.ContentHash

@@ -8,31 +8,87 @@ import (
 	"sheaf/crdt"
 )
 
-// PutBack gives operations that bring what is staged back into sight, in the root
-// under names of its own, from where [Materialise] takes it to where it belongs.
-// They are carried out before the first look at the disk after a start, and at
-// the end of a plan of which an operation failed: what is staged is not seen, nor
-// is what a person does with its name. Taken must look at the disk here.
+// PutBack gives operations that bring what is staged back into sight: to where it
+// was, or beside that where its name is taken, or in the root under a name of its
+// own where that directory is not in sight. From there [Materialise] takes it to
+// where it belongs. They are carried out before the first look at the disk after a
+// start, and at the end of a plan of which an operation failed: what is staged is
+// not seen, nor is what a person does with its name. Taken must look at the disk
+// here.
+//
+// In the directory that its own state names it is as if it had not been touched.
+// In another one it would look to a crdt.Recorder as if it had fallen back there,
+// which the next local change writes down: a move that nobody made.
 func PutBack(r Reader, staged []crdt.EntryID) ([]Op, error) {
 	p := newPlanner(r, nil, nil)
+	for len(staged) > 0 {
+		// What lies in a directory that is staged itself comes after it.
+		var left []crdt.EntryID
+		for _, id := range staged {
+			done, err := p.putBack(id, false)
+			if err != nil {
+				return nil, fmt.Errorf("plan to put back what is staged: %w", err)
+			}
+			if !done {
+				left = append(left, id)
+			}
+		}
+		if len(left) == len(staged) {
+			break
+		}
+		staged = left
+	}
 	for _, id := range staged {
-		n, err := p.node(id)
-		if err != nil {
+		if _, err := p.putBack(id, true); err != nil {
 			return nil, fmt.Errorf("plan to put back what is staged: %w", err)
-		}
-		if !n.here || n.at.Parent != Staging {
-			continue
-		}
-		to, ok, err := p.asideIn(crdt.Root, n)
-		if err != nil {
-			return nil, fmt.Errorf("plan to put back what is staged: %w", err)
-		}
-		if ok {
-			p.emit(Op{Do: Unstage, ID: id, From: n.at, To: to, Target: n.target})
-			p.arrive(n, to, len(p.ops)-1)
 		}
 	}
 	return p.ops, nil
+}
+
+// putBack puts one entry back, into the root or only where it was.
+func (p *planner) putBack(id crdt.EntryID, root bool) (done bool, err error) {
+	n, err := p.node(id)
+	if err != nil || !n.here || n.at.Parent != Staging {
+		return err == nil, err
+	}
+	to, ok := crdt.Location{}, false
+	if root {
+		to, ok, err = p.asideIn(crdt.Root, n)
+	} else {
+		to, ok, err = p.home(n)
+	}
+	if err != nil || !ok {
+		return false, err
+	}
+	p.emit(Op{Do: Unstage, ID: id, From: n.at, To: to, Target: n.target})
+	p.arrive(n, to, len(p.ops)-1)
+	return true, nil
+}
+
+// home gives where the state that the disk has taken in says an entry is, or a
+// free name beside that; false if that directory is not in sight.
+func (p *planner) home(n *node) (at crdt.Location, ok bool, err error) {
+	at = n.base.Place
+	if at.Name == "" {
+		return at, false, nil
+	}
+	for id, steps := at.Parent, 0; id != crdt.Root; steps++ {
+		dir, err := p.node(id)
+		if err != nil || !dir.here || dir.at.Parent == Staging || steps > maxWalk {
+			return at, false, err
+		}
+		id = dir.at.Parent
+	}
+	holder, _, err := p.holder(at)
+	if err != nil {
+		return at, false, err
+	}
+	taken, err := p.r.Taken(at.Parent, at.Name)
+	if err != nil || holder == nil && !taken {
+		return at, err == nil, err
+	}
+	return p.asideIn(at.Parent, n)
 }
 
 // aside gives a free name at which an entry can wait in sight: beside where it
