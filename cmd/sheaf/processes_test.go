@@ -20,13 +20,15 @@ import (
 
 // A device is one real process with a disk of its own.
 type device struct {
-	t    *testing.T
-	name string
-	home string
-	dir  string
-	cmd  *exec.Cmd
-	done chan struct{}
-	log  *bytes.Buffer
+	t      *testing.T
+	name   string
+	home   string
+	dir    string
+	netns  string // its network namespace; "" is ours
+	listen string
+	cmd    *exec.Cmd
+	done   chan struct{}
+	log    *bytes.Buffer
 }
 
 func newDevice(t *testing.T, name string) *device {
@@ -35,7 +37,7 @@ func newDevice(t *testing.T, name string) *device {
 		t.Skip("real processes are for the full run; node/lifecycle_test.go runs two nodes in one process")
 	}
 	base := filepath.Join(t.TempDir(), name)
-	d := &device{t: t, name: name, home: filepath.Join(base, "home"), dir: filepath.Join(base, "disk"), log: new(bytes.Buffer)}
+	d := &device{t: t, name: name, home: filepath.Join(base, "home"), dir: filepath.Join(base, "disk"), log: new(bytes.Buffer), listen: "/ip4/127.0.0.1/tcp/0"}
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +83,11 @@ func (d *device) try(args ...string) (string, error) {
 	c := realCommand(ctx, d.home, args...)
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
-	if err := c.Run(); err != nil {
+	err := startIn(d.netns, c)
+	if err == nil {
+		err = c.Wait()
+	}
+	if err != nil {
 		return out.String() + errs.String(), err
 	}
 	return out.String(), nil
@@ -90,11 +96,11 @@ func (d *device) try(args ...string) (string, error) {
 // up starts the node and returns when it serves.
 func (d *device) up() {
 	d.t.Helper()
-	d.cmd = realCommand(context.WithoutCancel(d.t.Context()), d.home, "up", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns")
+	d.cmd = realCommand(context.WithoutCancel(d.t.Context()), d.home, "up", "--listen", d.listen, "--no-mdns")
 	ready := make(chan struct{})
 	d.cmd.Stdout = &readyWriter{ready: ready}
 	d.cmd.Stderr = d.log
-	if err := d.cmd.Start(); err != nil {
+	if err := startIn(d.netns, d.cmd); err != nil {
 		d.t.Fatal(err)
 	}
 	d.done = make(chan struct{})
@@ -161,7 +167,9 @@ func (d *device) do(dir, op string) {
 	switch verb {
 	case "write":
 		if err = os.MkdirAll(filepath.Dir(at(first)), 0o755); err == nil {
-			err = os.WriteFile(at(first), []byte(second+"\n"), 0o644)
+			// Of no two cases the same: what is gone here and comes there with the
+			// same content has moved.
+			err = os.WriteFile(at(first), []byte(second+" "+dir+"\n"), 0o644)
 		}
 	case "mkdir":
 		err = os.MkdirAll(at(first), 0o755)
@@ -217,7 +225,7 @@ func (d *device) tree(dir string) map[string]string {
 			return err
 		default:
 			data, err := os.ReadFile(p)
-			out[rel] = fmt.Sprintf("%s mode %04o", strings.TrimSuffix(string(data), "\n"), info.Mode().Perm())
+			out[rel] = fmt.Sprintf("%s mode %04o", strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), " "+dir), info.Mode().Perm())
 			return err
 		}
 		return nil
