@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -72,9 +73,24 @@ func (d *device) run(args ...string) string {
 	d.t.Helper()
 	out, err := d.try(args...)
 	if err != nil {
+		if strings.Contains(out, "did not answer in time") {
+			d.stacks()
+		}
 		d.t.Fatalf("%s: sheaf %s: %v\n%s", d.name, strings.Join(args, " "), err, out)
 	}
 	return out
+}
+
+// stacks ends a node that does not answer and logs what its goroutines were at.
+func (d *device) stacks() {
+	if d.cmd == nil {
+		return
+	}
+	before := d.log.Len()
+	_ = d.cmd.Process.Signal(syscall.SIGQUIT)
+	<-d.done
+	d.cmd = nil
+	d.t.Logf("goroutines of %s:\n%s", d.name, d.log.Bytes()[before:])
 }
 
 func (d *device) try(args ...string) (string, error) {
