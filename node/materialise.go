@@ -501,20 +501,27 @@ func (f *Folder) putBack(ctx context.Context) error {
 	d := newDone()
 	err = f.index.Read(func(r *store.Reader) error {
 		paths := newDiskPaths(r)
-		ops, err := plan.PutBack(planReader{r: r, taken: func(parent crdt.EntryID, name string) (bool, error) {
+		view := planReader{r: r, taken: func(parent crdt.EntryID, name string) (bool, error) {
 			return f.isTaken(ctx, paths, crdt.Location{Parent: parent, Name: name})
-		}}, ids)
-		if err != nil {
-			return err
-		}
-		for _, op := range ops {
-			done, err := f.carryOut(ctx, r, paths, op, d)
-			if err == nil && !done {
-				err = fs.ErrExist
-			}
+		}}
+		for _, root := range []bool{false, true} {
+			ops, err := plan.PutBack(view, ids, root)
 			if err != nil {
-				return fmt.Errorf("put back %s, which was left staged: %w", op.To.Name, err)
+				return err
 			}
+			ids = nil
+			for _, op := range ops {
+				done, err := f.carryOut(ctx, r, paths, op, d)
+				if err != nil {
+					return fmt.Errorf("put back %s, which was left staged: %w", op.To.Name, err)
+				}
+				if !done {
+					ids = append(ids, op.ID)
+				}
+			}
+		}
+		if len(ids) > 0 {
+			return fmt.Errorf("put back %d entries, which were left staged: %w", len(ids), fs.ErrExist)
 		}
 		return nil
 	})

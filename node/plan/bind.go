@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"sheaf/crdt"
 	"sheaf/node/stat"
@@ -211,6 +213,19 @@ func (b *binder) identify(elsewhere func(Item) (Known, bool)) {
 		if b.free(k) && known.Stat.Inode != 0 {
 			f := file{known.Stat.Device, known.Stat.Inode}
 			files[f] = append(files[f], k)
+		}
+	}
+	// Of hard links the one whose name is gone has moved, not one whose name holds
+	// something else now.
+	vacant := func(k int) int {
+		if _, there := b.itemAt[b.s.Known[k].At.Name]; there {
+			return 1
+		}
+		return 0
+	}
+	for _, links := range files {
+		if len(links) > 1 {
+			slices.SortStableFunc(links, func(k, l int) int { return cmp.Compare(vacant(k), vacant(l)) })
 		}
 	}
 	for i, item := range b.s.Items {

@@ -379,7 +379,7 @@ func TestPutBack(t *testing.T) {
 	tr.want[dir] = Target{Kind: crdt.Directory}
 	tr.staged[file], tr.staged[dir] = true, true
 	tr.foreign[crdt.Location{Name: "b (moving).txt"}] = true
-	ops, err := PutBack(tr, []crdt.EntryID{file, dir})
+	ops, err := PutBack(tr, []crdt.EntryID{file, dir}, false)
 	if err != nil || len(ops) != 2 || ops[0].To.Name != "b (moving 2).txt" {
 		t.Fatal(ops, err)
 	}
@@ -405,7 +405,7 @@ func TestPutBack(t *testing.T) {
 	tr.want[dir], tr.want[here] = Target{Visible: true, Kind: crdt.Directory, Name: "d"}, Target{Visible: true, Kind: crdt.Directory, Name: "here"}
 	tr.staged[file], tr.staged[dir], tr.staged[inner] = true, true, true
 	tr.foreign[crdt.Location{Parent: here, Name: "a"}] = true
-	ops, err = PutBack(tr, []crdt.EntryID{inner, file, dir})
+	ops, err = PutBack(tr, []crdt.EntryID{inner, file, dir}, false)
 	if err != nil || len(ops) != 3 {
 		t.Fatal(ops, err)
 	}

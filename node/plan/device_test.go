@@ -687,13 +687,15 @@ func (d *device) materialise(ids []crdt.EntryID, t trouble) (did int) {
 
 // putBack is what the engine does at the start, and when a plan failed.
 func (d *device) putBack() {
-	ops, err := PutBack(deviceReader{d, true}, slices.SortedFunc(maps.Keys(d.disk.stage), compareIDs))
-	if err != nil {
-		d.w.fail("put back: %v", err)
-	}
-	for _, op := range ops {
-		err := d.carryOut(op, crdt.Entry{})
-		d.w.log("%s: puts back: %v: %v", d.name, op, err)
+	for _, root := range []bool{false, true} {
+		ops, err := PutBack(deviceReader{d, true}, slices.SortedFunc(maps.Keys(d.disk.stage), compareIDs), root)
+		if err != nil {
+			d.w.fail("put back: %v", err)
+		}
+		for _, op := range ops {
+			err := d.carryOut(op, crdt.Entry{})
+			d.w.log("%s: puts back: %v: %v", d.name, op, err)
+		}
 	}
 	if len(d.disk.stage) > 0 {
 		d.w.fail("%s could not put back %v", d.name, d.disk.stage)

@@ -46,6 +46,21 @@ func TestHistories(t *testing.T) {
 	wait.Wait()
 }
 
+// TestFoundHistories runs those that once failed.
+func TestFoundHistories(t *testing.T) {
+	t.Parallel()
+	for seed, what := range map[uint64]string{
+		336311: "of two hard links one was renamed and the other replaced before a crash: the row of the wrong one was taken for moved",
+		340526: "likewise",
+		10872:  "what was staged went to a directory that a crash had lost",
+		189368: "likewise",
+	} {
+		if msg, trace := history(seed, true); msg != "" {
+			t.Errorf("seed %d (%s): %s\n%s", seed, what, msg, strings.Join(trace, "\n"))
+		}
+	}
+}
+
 // history runs one and gives what failed, "" for nothing.
 func history(seed uint64, tracing bool) (msg string, trace []string) {
 	n := 2 + int(seed%3)/2

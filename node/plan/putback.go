@@ -10,7 +10,9 @@ import (
 
 // PutBack gives operations that bring what is staged back into sight: to where it
 // was, or beside that where its name is taken, or in the root under a name of its
-// own where that directory is not in sight. From there [Materialise] takes it to
+// own where that directory is not in sight; with root into the root alone, for
+// what could not be put back otherwise (a crash may have lost where a directory
+// went). From there [Materialise] takes it to
 // where it belongs. They are carried out before the first look at the disk after a
 // start, and at the end of a plan of which an operation failed: what is staged is
 // not seen, nor is what a person does with its name. Taken must look at the disk
@@ -19,9 +21,9 @@ import (
 // In the directory that its own state names it is as if it had not been touched.
 // In another one it would look to a crdt.Recorder as if it had fallen back there,
 // which the next local change writes down: a move that nobody made.
-func PutBack(r Reader, staged []crdt.EntryID) ([]Op, error) {
+func PutBack(r Reader, staged []crdt.EntryID, root bool) ([]Op, error) {
 	p := newPlanner(r, nil, nil)
-	for len(staged) > 0 {
+	for len(staged) > 0 && !root {
 		// What lies in a directory that is staged itself comes after it.
 		var left []crdt.EntryID
 		for _, id := range staged {
