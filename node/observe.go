@@ -200,6 +200,18 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 		f.problem(l.dir, "this directory cannot be read, so nothing in it is sent or changed: "+err.Error(), "allow your user to read it (chmod u+rx), or check the disk")
 		return nil, nil
 	}
+	if d == nil || !d.known {
+		// Of a scan its name has just been bound; else another directory may have
+		// its name now, whose content would be taken for its own.
+		b, _, err := r.Base(id)
+		if err != nil {
+			return nil, err
+		}
+		if id != crdt.Root && b.Stat.Inode != listing.Dir.Inode {
+			f.dirty.addPath(l.dir, time.Time{})
+			return nil, nil
+		}
+	}
 	f.solved(l.dir)
 	s := plan.Sighting{Dir: id, Complete: l.whole, Blocked: make(map[string]string)}
 	for _, skip := range listing.Skipped {

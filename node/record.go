@@ -346,7 +346,10 @@ func (r *recording) carry(d judged) error {
 			return err
 		}
 	}
-	if d.Item.Stat.Kind == stat.Directory && (d.deep || d.Is == plan.New || d.Is == plan.Moved || d.Is == plan.MovedSuspect) {
+	// A directory that is another one, though at the same name, is looked into like
+	// a new one.
+	anew := d.deep || d.Is == plan.New || d.Is == plan.Moved || d.Is == plan.MovedSuspect || d.Known != nil && d.Known.Stat.Inode != d.Item.Stat.Inode
+	if d.Item.Stat.Kind == stat.Directory && anew {
 		next := deepDir{path: d.path, id: d.ID, known: true}
 		r.later(func() { f.stack = append(f.stack, next) })
 	}

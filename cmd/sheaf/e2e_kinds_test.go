@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sheaf/node/api"
 )
 
 // Everything a disk can hold that can be synced arrives as it is; what cannot
@@ -256,5 +258,40 @@ func TestNormalisationTwins(t *testing.T) {
 	alike(t, a, b)
 	if b.get("d/e-acute") != "decomposed" || b.get("d/\u00e9") != "composed" {
 		t.Errorf("after the rename: %s", show(b.tree("d")))
+	}
+}
+
+// A directory that is removed and made anew at once, or that changes places with
+// another, is looked into: what is in it now is what others get.
+func TestDirectoryMadeAnew(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	for _, p := range []string{"d/old", "d/kept", "e/1", "e/2", "f/1", "f/sub/3"} {
+		a.put(p, "of "+p)
+	}
+	alike(t, a, b)
+	must(t, os.RemoveAll(a.path("d")))
+	a.put("d/new", "new")
+	a.put("d/sub/new", "new below")
+	must(t, os.Rename(a.path("e"), a.path("t")))
+	must(t, os.Rename(a.path("f"), a.path("e")))
+	must(t, os.Rename(a.path("t"), a.path("f")))
+	a.put("e/sub/4", "added")
+	// By what the system tells alone, without another scan.
+	until(t, "the phone has what is in the new directory", func() bool {
+		return b.has("d/new") && b.has("d/sub/new") && b.has("e/sub/4") && b.has("f/2") && !b.has("d/old")
+	})
+	alike(t, a, b)
+	moved := 0
+	for _, s := range ask[[]api.ChangeSet](a, "log") {
+		for _, c := range s.Changes {
+			if c.From != "" {
+				t.Logf("%s -> %s", c.From, c.Path)
+				moved++
+			}
+		}
+	}
+	if moved != 2 {
+		t.Errorf("%d entries were recorded as moved, should be the two directories", moved)
 	}
 }

@@ -27,6 +27,7 @@ type Skipped struct {
 // A Listing is what a directory holds, sorted by name. A name is in Items or
 // in Skipped, not in both; what is in Skipped is there or unknown, never gone.
 type Listing struct {
+	Dir     stat.Stat // the directory itself: the same one from beginning to end
 	Items   []Item
 	Skipped []Skipped
 }
@@ -41,6 +42,10 @@ func (d *Folder) List(ctx context.Context, dir string) (Listing, error) {
 	if err := checkPath(dir); err != nil {
 		return Listing{}, fmt.Errorf("list: %w", err)
 	}
+	before, err := d.fs.Lstat(dir)
+	if err != nil {
+		return Listing{}, fmt.Errorf("list %s: %w", dir, err)
+	}
 	entries, err := d.fs.List(dir)
 	if err != nil {
 		return Listing{}, fmt.Errorf("list %s: %w", dir, err)
@@ -48,8 +53,11 @@ func (d *Folder) List(ctx context.Context, dir string) (Listing, error) {
 	if err := ctx.Err(); err != nil {
 		return Listing{}, err
 	}
+	if err := d.still(dir, before); err != nil {
+		return Listing{}, fmt.Errorf("list %s: %w", dir, err)
+	}
 	j := d.judge(dir)
-	l := Listing{Items: make([]Item, 0, len(entries))}
+	l := Listing{Dir: before, Items: make([]Item, 0, len(entries))}
 	for _, e := range entries {
 		j.sort(&l, e)
 	}
@@ -65,7 +73,8 @@ func (d *Folder) Look(ctx context.Context, dir string, names []string) (Listing,
 	}
 	// The directory first: below an unreadable or vanished one, nothing is
 	// known to be absent.
-	if s, err := d.fs.Lstat(dir); err != nil {
+	s, err := d.fs.Lstat(dir)
+	if err != nil {
 		return Listing{}, fmt.Errorf("look in %s: %w", dir, err)
 	} else if s.Kind != stat.Directory {
 		return Listing{}, fmt.Errorf("look in %s: %w", dir, ErrNotDirectory)
@@ -73,7 +82,7 @@ func (d *Folder) Look(ctx context.Context, dir string, names []string) (Listing,
 		return Listing{}, fmt.Errorf("look in %s: another file system: %w", dir, ErrNotDirectory)
 	}
 	j := d.judge(dir)
-	var l Listing
+	l := Listing{Dir: s}
 	names = slices.Clone(names)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
@@ -97,11 +106,21 @@ func (d *Folder) Look(ctx context.Context, dir string, names []string) (Listing,
 		j.sort(&l, Entry{Name: name, Stat: s, Err: err, Mount: s.Kind == stat.Directory && s.Device != d.root.Device})
 	}
 	// What was found absent counts only if the directory still is there.
-	if _, err := d.fs.Lstat(dir); err != nil {
+	if err := d.still(dir, l.Dir); err != nil {
 		return Listing{}, fmt.Errorf("look in %s: %w", dir, err)
 	}
 	l.order()
 	return l, nil
+}
+
+// still tells whether a directory is the one that it was; fs.ErrNotExist if
+// another has taken its name.
+func (d *Folder) still(dir string, was stat.Stat) error {
+	now, err := d.fs.Lstat(dir)
+	if err == nil && !sameDir(was, now) {
+		err = fmt.Errorf("another has taken its place: %w", fs.ErrNotExist)
+	}
+	return err
 }
 
 func (l *Listing) order() {
