@@ -23,8 +23,9 @@ type account struct {
 	keys group.Keys
 	log  *slog.Logger
 
-	mu      sync.Mutex
-	said    *group.Log
+	saying  sync.Mutex  // held while statements are made, written and taken into force
+	mu      sync.Mutex  // never held over a write to the disk
+	said    *group.Log  // changed under both
 	state   group.State // with names
 	ring    group.Keyring
 	changed chan struct{} // closed and replaced when statements come
@@ -56,8 +57,8 @@ func openAccount(h home, log *slog.Logger) (*account, error) {
 	return a, nil
 }
 
-// evaluate brings state and keys up to the statements. The caller holds mu or
-// is alone.
+// evaluate brings state and keys up to the statements. The caller holds both
+// locks or is alone.
 func (a *account) evaluate() {
 	a.state = a.said.Evaluate()
 	ring, err := a.state.OpenKeys(a.keys)
@@ -103,8 +104,8 @@ func decodeStatements(data []byte) (list []group.Statement, err error) {
 // say has fn make statements on top of what has been said, keeps them durably
 // and takes them into force.
 func (a *account) say(fn func(l *group.Log, k group.Keys) ([]group.Statement, error)) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.saying.Lock()
+	defer a.saying.Unlock()
 	list, err := fn(a.said, a.keys)
 	if err != nil {
 		return err
@@ -115,11 +116,12 @@ func (a *account) say(fn func(l *group.Log, k group.Keys) ([]group.Statement, er
 // take adds statements that came from elsewhere. What is refused is left out
 // and said in the error; the others count all the same.
 func (a *account) take(list []group.Statement) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.saying.Lock()
+	defer a.saying.Unlock()
 	return a.takeLocked(list)
 }
 
+// takeLocked is take for who holds saying.
 func (a *account) takeLocked(list []group.Statement) error {
 	// On a copy first: what is in force is what is on disk.
 	next, err := group.LoadLog(a.said.Statements())
@@ -133,6 +135,8 @@ func (a *account) takeLocked(list []group.Statement) error {
 	if err := a.home.write(statementsFile, encodeStatements(next.Statements()), 0o600); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	// The same log grows, as an admission under way refers to it.
 	if _, err := a.said.Add(added...); err != nil {
 		return err

@@ -14,9 +14,10 @@ import (
 // An addressBook remembers where peers were last reached, in the home. It is a
 // mesh.AddressBook.
 type addressBook struct {
-	home home
-	mu   sync.Mutex
-	list map[string][]string // by peer ID
+	home    home
+	writing sync.Mutex // held over a change and its writing
+	mu      sync.Mutex
+	list    map[string][]string // by peer ID
 }
 
 var _ mesh.AddressBook = (*addressBook)(nil)
@@ -47,18 +48,25 @@ func (b *addressBook) Addresses(id mesh.DeviceID) []string {
 
 // Remember implements mesh.AddressBook.
 func (b *addressBook) Remember(id mesh.DeviceID, addresses []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.writing.Lock()
+	defer b.writing.Unlock()
 	addresses = addresses[:min(len(addresses), maxRemembered)]
-	key := mesh.PeerID(id)
-	if slices.Equal(b.list[key], addresses) {
-		return
-	}
-	b.list[key] = slices.Clone(addresses)
-	data, err := json.MarshalIndent(b.list, "", "  ")
-	if err != nil {
+	data, changed := b.put(mesh.PeerID(id), addresses)
+	if !changed {
 		return
 	}
 	// An address that is not kept is found again; it is no reason to stop.
 	_ = b.home.write(addressesFile, data, 0o600)
+}
+
+// put changes the list and gives what is to be written.
+func (b *addressBook) put(key string, addresses []string) (data []byte, changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if slices.Equal(b.list[key], addresses) {
+		return nil, false
+	}
+	b.list[key] = slices.Clone(addresses)
+	data, err := json.MarshalIndent(b.list, "", "  ")
+	return data, err == nil
 }

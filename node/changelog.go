@@ -21,9 +21,10 @@ type changeLog struct {
 	db    *store.Store
 	space string
 
-	mu      sync.Mutex
-	pending []api.ChangeSet
-	last    int64 // the time of the last key given out, in nanoseconds
+	flushing sync.Mutex
+	mu       sync.Mutex // never held over a write to the disk
+	pending  []api.ChangeSet
+	last     int64 // the time of the last key given out, in nanoseconds
 }
 
 const (
@@ -161,10 +162,12 @@ func (l *changeLog) add(sets []api.ChangeSet) {
 
 // flush writes what has not been written, and lets go of the oldest.
 func (l *changeLog) flush() error {
+	l.flushing.Lock()
+	defer l.flushing.Unlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.pending) > 0 {
-		s := l.pending[0]
+	pending := l.pending
+	l.mu.Unlock()
+	for _, s := range pending {
 		data, err := json.Marshal(s)
 		if err != nil {
 			return err
@@ -172,7 +175,9 @@ func (l *changeLog) flush() error {
 		if err := l.db.Put(l.space, s.ID, data); err != nil {
 			return fmt.Errorf("write the log: %w", err)
 		}
-		l.pending = l.pending[1:]
+		l.mu.Lock()
+		l.pending = l.pending[1:] // only this takes from it
+		l.mu.Unlock()
 	}
 	var keys []string
 	if err := l.db.Each(l.space, func(key string, _ []byte) error {

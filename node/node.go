@@ -55,8 +55,10 @@ type Node struct {
 	stop chan bool     // restart?
 	said chan struct{} // a person's word is to be passed on; holds one
 
-	mu       sync.Mutex
-	desc     description
+	describing sync.Mutex // held while desc is changed and written
+	desc       description
+
+	mu       sync.Mutex // never held over a write to the disk, which may take a minute
 	sessions map[replication.DeviceID]*peerSession
 	seen     map[replication.DeviceID]time.Time // when a peer was last connected
 	problems map[string]api.Problem             // of the node as a whole
@@ -315,8 +317,8 @@ func (n *Node) folder(id crdt.FolderID) *Folder {
 }
 
 func (n *Node) rememberFolder(i int, fresh, paused bool) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.describing.Lock()
+	defer n.describing.Unlock()
 	n.desc.Folders[i].Fresh, n.desc.Folders[i].Paused = fresh, paused
 	return n.home.describe(n.desc)
 }

@@ -16,15 +16,18 @@ const maxProblems = 200
 // problem notes what is wrong with a path, in words for a person, with the
 // remedy. One path has one problem, the last.
 func (f *Folder) problem(p, what, remedy string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	old, known := f.problems[p]
 	next := api.Problem{Path: f.treePath(p), What: what, Remedy: remedy}
-	if old == next || !known && len(f.problems) >= maxProblems {
+	f.mu.Lock()
+	old, known := f.problems[p]
+	news := old != next && (known || len(f.problems) < maxProblems)
+	if news {
+		f.problems[p] = next
+		f.announceLocked()
+	}
+	f.mu.Unlock()
+	if !news {
 		return
 	}
-	f.problems[p] = next
-	f.announceLocked()
 	f.o.log.Warn("problem", "folder", f.name, "what", what)
 	f.o.event(api.EventProblem, next)
 }

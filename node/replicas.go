@@ -15,9 +15,10 @@ import (
 type replicaNames struct {
 	db *store.Store
 
-	mu     sync.Mutex
-	byID   map[crdt.ReplicaID]string
-	unsaid []crdt.ReplicaID // not yet written
+	flushing sync.Mutex
+	mu       sync.Mutex // never held over a write to the disk
+	byID     map[crdt.ReplicaID]string
+	unsaid   []crdt.ReplicaID // not yet written
 }
 
 const replicaSpace = "replica"
@@ -108,13 +109,22 @@ func (r *replicaNames) own(id crdt.ReplicaID, name string) {
 
 // flush writes what has been learnt.
 func (r *replicaNames) flush() error {
+	r.flushing.Lock()
+	defer r.flushing.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, id := range r.unsaid {
-		if err := r.db.Put(replicaSpace, id.String(), []byte(r.byID[id])); err != nil {
+	unsaid, names := r.unsaid, make([]string, len(r.unsaid))
+	for i, id := range unsaid {
+		names[i] = r.byID[id]
+	}
+	r.unsaid = nil
+	r.mu.Unlock()
+	for i, id := range unsaid {
+		if err := r.db.Put(replicaSpace, id.String(), []byte(names[i])); err != nil {
+			r.mu.Lock()
+			r.unsaid = append(r.unsaid, unsaid[i:]...)
+			r.mu.Unlock()
 			return fmt.Errorf("write the names of replicas: %w", err)
 		}
 	}
-	r.unsaid = nil
 	return nil
 }

@@ -268,8 +268,8 @@ func (n *Node) RenameDevice(_ context.Context, name, newName string) error {
 		return statementError(err)
 	}
 	if m.ID == n.account.keys.ID() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
+		n.describing.Lock()
+		defer n.describing.Unlock()
 		n.desc.Name = newName
 		return n.home.describe(n.desc)
 	}
