@@ -174,6 +174,12 @@ func (f *Folder) transferFailed(r *store.Reader, t *transfer) {
 	noSource := errors.Is(t.err, replication.ErrNoSource)
 	f.block(t.id, noSource)
 	if noSource {
+		if f.sources.Load() != t.since {
+			// What it waits for has come already, while it was failing.
+			b := f.blocked[t.id]
+			b.until = f.o.now()
+			f.blocked[t.id] = b
+		}
 		return
 	}
 	p, err := viewPath(r, t.id)

@@ -38,6 +38,7 @@ type Folder struct {
 	o     folderOptions
 
 	kicked   chan struct{}              // the index has moved, or something may be possible now
+	sources  atomic.Uint64              // times that peers came or told of more
 	calls    chan func(context.Context) // to be run by the control goroutine
 	ready    chan *transfer             // transfers that have ended
 	hashed   chan hashResult            // large files that have been hashed
@@ -83,7 +84,6 @@ type Folder struct {
 	fresh      bool
 	paused     bool
 	have       uint64
-	news       bool   // have moved since it was last repeated
 	settled    uint64 // our sequence number up to which the disk shows everything
 	peers      map[replication.DeviceID]peerState
 	shownHolds []api.Hold

@@ -117,6 +117,7 @@ func Open(_ context.Context, o Options) (n *Node, err error) {
 		Opener: opener{n.mesh},
 		Changed: func(id crdt.FolderID) {
 			if f := n.folder(id); f != nil {
+				f.sources.Add(1)
 				f.kick()
 			}
 		},
@@ -291,9 +292,6 @@ func (n *Node) housekeep(ctx context.Context) error {
 				n.log.Debug("tend the account", "err", err)
 			}
 		case <-tick.C:
-			for _, f := range n.folders {
-				f.repeatNews()
-			}
 			if err := n.changelog.flush(); err != nil {
 				return err
 			}

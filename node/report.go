@@ -70,22 +70,8 @@ func (f *Folder) settledAt(seq uint64) {
 func (f *Folder) progress() {
 	f.mu.Lock()
 	f.have++
-	f.news = true
 	f.announceLocked()
 	f.mu.Unlock()
-}
-
-// repeatNews tells once more, a little later, that this disk shows more than it
-// did: a peer's question and our answer "not here" may have crossed with the
-// news, on another stream.
-func (f *Folder) repeatNews() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.news {
-		f.news = false
-		f.have++
-		f.announceLocked()
-	}
 }
 
 // quiesce waits until the folder has looked at all its disk once more, has

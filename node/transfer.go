@@ -26,6 +26,7 @@ type transfer struct {
 	again  bool // the entry has this content here, and is to get it anew
 	local  bool // of one block: it may be on this disk already
 	cancel context.CancelFunc
+	since  uint64 // Folder.sources when it began
 	got    atomic.Int64
 
 	// Set when it has ended.
@@ -95,7 +96,7 @@ func (i *inFlight) give(t *transfer) {
 
 // begin starts a transfer, unless too many are under way.
 func (f *Folder) begin(w *work, id crdt.EntryID, target plan.Target, again, local bool) bool {
-	t := &transfer{id: id, target: target, size: target.Size, again: again, local: local}
+	t := &transfer{id: id, target: target, size: target.Size, again: again, local: local, since: f.sources.Load()}
 	if !f.inFlight.take(t, len(f.transfers)) {
 		return false
 	}

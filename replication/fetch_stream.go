@@ -307,7 +307,7 @@ func (r *remote) answer(number uint64, data []byte) {
 	var bad *Violation
 	switch {
 	case len(data) == 0:
-		r.absent(t.key)
+		r.absent(a)
 	case a.verify:
 		bad = &Violation{Peer: r.peer, Folder: t.key.folder, Err: &BadContentError{Want: t.key.hash, Got: got}}
 		r.putAside(t.key.folder)
@@ -347,10 +347,13 @@ func (r *remote) blame(err error) {
 	}
 }
 
-// absent remembers that the peer has it not.
-func (r *remote) absent(k key) {
+// absent remembers that the peer has not what it was asked for. If it has told
+// that it has more than when it was asked, this may be of before: the news comes on
+// another stream. Then it is asked again.
+func (r *remote) absent(a *ask) {
+	k := a.t.key
 	s := r.shares[k.folder]
-	if s == nil {
+	if s == nil || s.have != a.have {
 		return
 	}
 	if len(s.absent) >= maxAbsent {

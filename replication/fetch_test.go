@@ -167,6 +167,40 @@ func TestNotHereThenHave(t *testing.T) {
 	}
 }
 
+// A peer's answer that something is not there, and its news that it has more, come
+// on two streams: the news may overtake the answer.
+func TestNewsOvertakesDenial(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	a, b := n.device('a', quick()), n.device('b', quick())
+	n.connect(a, b)
+	sharing(t, b, a)
+	data := blocksOf(1, 1, 5000)[0]
+	looked, gate := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	a.source.before = func(chunk.Block) {
+		once.Do(func() { close(looked) })
+		<-gate
+	}
+	type result struct {
+		data []byte
+		err  error
+	}
+	given := make(chan result, 1)
+	b.fetcher.Fetch(t.Context(), wantOf(chunk.Block{Hash: chunk.Sum(data), Size: 5000}), func(data []byte, err error) {
+		given <- result{bytes.Clone(data), err}
+	})
+	<-looked // and it was not there
+	a.source.put(data)
+	changes := b.changes.Load()
+	a.index.moveHave()
+	eventually(t, "the change to be told", func() bool { return b.changes.Load() > changes })
+	close(gate)
+	if r := <-given; r.err != nil || !bytes.Equal(r.data, data) {
+		t.Fatal(r.err)
+	}
+}
+
 func TestNobody(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)

@@ -45,6 +45,7 @@ type ask struct {
 	number    uint64
 	size      int64 // bytes expected, some more for the request itself
 	at        time.Time
+	have      uint64 // the peer's Progress.Have when it was asked
 	verify    bool
 	withdrawn bool
 	announced bool // its answer is being read or delivered
@@ -236,6 +237,9 @@ func (r *remote) ask(t *task, now time.Time) *ask {
 	}
 	p := t.place(r)
 	a := &ask{r: r, t: t, number: r.next, size: size + askBytes, at: now, verify: p.verify}
+	if s := r.shares[t.key.folder]; s != nil {
+		a.have = s.have
+	}
 	r.next++
 	p.asked, p.queued = a, false
 	r.asks[a.number] = a
