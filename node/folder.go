@@ -350,10 +350,12 @@ func (f *Folder) step(w *work) (busy bool, wake time.Time, err error) {
 		// A group commit costs two syncs, however many files are in it: while
 		// there are more to be begun they are gathered for a moment.
 		if !planning || f.o.now().Sub(f.committed) > commitEvery {
+			full := f.inFlight.full
 			if err := f.commit(w.ctx); err != nil {
 				return false, wake, err
 			}
 			f.committed = f.o.now()
+			busy = busy || full && !f.inFlight.full // what was refused can be begun
 		}
 		if behind, _ := f.index.BehindCount(); f.scan.rounds > 0 && (f.sweep || f.temps > 0 && behind == 0) {
 			if err := f.sweepTemps(); err != nil {

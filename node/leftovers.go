@@ -44,22 +44,26 @@ func wants(r *store.Reader, id crdt.EntryID, content crdt.ContentHash) (bool, er
 }
 
 // withdrawSuperseded ends transfers of large files whose content nobody wants any
-// more: their peers may no longer have it either. It is called when the index has
-// moved.
-func (f *Folder) withdrawSuperseded(r *store.Reader) error {
-	for _, t := range f.transfers {
-		if t.target.Blocks < 2 || t.again {
-			continue
-		}
-		ok, err := wants(r, t.id, t.target.Content)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			t.cancel() // it ends like any other
-		}
+// more: their peers may no longer have it either.
+func (f *Folder) withdrawSuperseded() error {
+	if f.inFlight.large == 0 {
+		return nil
 	}
-	return nil
+	return f.index.Read(func(r *store.Reader) error {
+		for _, t := range f.transfers {
+			if t.target.Blocks < 2 || t.again {
+				continue
+			}
+			ok, err := wants(r, t.id, t.target.Content)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				t.cancel() // it ends like any other
+			}
+		}
+		return nil
+	})
 }
 
 // sweepTemps removes the temporary files of transfers that nobody will go on with:

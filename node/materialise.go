@@ -93,8 +93,10 @@ func (f *Folder) materialise(w *work) (more bool, again time.Time, err error) {
 	if f.inFlight.full && f.inFlight.seq == seq {
 		return false, again, nil // until some have landed
 	}
-	moved := f.inFlight.seq != seq
 	f.inFlight.seq = seq
+	if err := f.withdrawSuperseded(); err != nil {
+		return false, again, err
+	}
 	if n, _ := f.index.BehindCount(); n == 0 {
 		f.page = 0
 		return false, f.nextBlocked(), nil
@@ -102,11 +104,6 @@ func (f *Folder) materialise(w *work) (more bool, again time.Time, err error) {
 	d := newDone()
 	started, last := false, false
 	err = f.index.Read(func(r *store.Reader) error {
-		if moved {
-			if err := f.withdrawSuperseded(r); err != nil {
-				return err
-			}
-		}
 		ids, err := f.nextBehind(r)
 		if err != nil {
 			return err
@@ -157,6 +154,9 @@ func takesAway(op plan.Op) bool { return op.Removes() || op.Replaces() }
 // page is zero again when the end was reached.
 func (f *Folder) nextBehind(r *store.Reader) (ids []crdt.EntryID, err error) {
 	now := f.o.now()
+	// What was passed may be possible now: who finds nothing in the rest looks once
+	// at all.
+	rest := f.page != 0
 	for len(ids) < pageSize {
 		page, next, err := r.Behind(f.page, pageSize)
 		if err != nil {
@@ -164,6 +164,10 @@ func (f *Folder) nextBehind(r *store.Reader) (ids []crdt.EntryID, err error) {
 		}
 		if len(page) == 0 {
 			f.page = 0
+			if rest && len(ids) == 0 {
+				rest = false
+				continue
+			}
 			return ids, nil
 		}
 		f.page = next
@@ -300,7 +304,9 @@ func (f *Folder) carryOut(ctx context.Context, r *store.Reader, paths *diskPaths
 	switch {
 	case op.Last:
 		base.Entry = entry
-	case op.Do == plan.Rename:
+	case op.Do == plan.Rename, op.Do == plan.Unstage && op.To == (crdt.Location{Parent: op.Target.Parent, Name: op.Target.Name}):
+		// It is where it belongs, whatever else is to come: else it would pass for
+		// fallen back there.
 		base.Entry.Place = entry.Place
 	}
 	d.put(base)
@@ -547,11 +553,14 @@ func (f *Folder) isTaken(ctx context.Context, paths *diskPaths, at crdt.Location
 		return false, err
 	}
 	l, err := f.disk.Look(ctx, dir, []string{at.Name})
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	var root *disk.RootError
+	if errors.As(err, &root) || ctx.Err() != nil {
+		return false, err
 	}
 	if err != nil {
-		return false, err
+		// No directory that can be looked into, or one that is staged itself: what
+		// is to go there will fail to, and is put elsewhere.
+		return false, nil
 	}
 	for _, item := range l.Items {
 		return item.Stat.Kind != stat.None, nil

@@ -200,15 +200,18 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 		f.problem(l.dir, "this directory cannot be read, so nothing in it is sent or changed: "+err.Error(), "allow your user to read it (chmod u+rx), or check the disk")
 		return nil, nil
 	}
-	if d == nil || !d.known {
-		// Of a scan its name has just been bound; else another directory may have
-		// its name now, whose content would be taken for its own.
+	if id != crdt.Root {
+		// Another directory may have its name by now, whose content would be taken
+		// for its own. Its name is looked at first, and then it again.
 		b, _, err := r.Base(id)
 		if err != nil {
 			return nil, err
 		}
-		if id != crdt.Root && b.Stat.Inode != listing.Dir.Inode {
+		if b.Stat.Inode != listing.Dir.Inode {
 			f.dirty.addPath(l.dir, time.Time{})
+			if l.whole {
+				f.dirty.addDir(l.dir, l.deep, f.o.now().Add(2*settleDelay))
+			}
 			return nil, nil
 		}
 	}

@@ -45,12 +45,12 @@ func (t *transfer) close() (left bool) {
 	if t.temp == nil {
 		return false
 	}
-	if t.unwanted {
-		_ = t.temp.Discard()
-	} else {
-		_ = t.temp.Close()
-	}
+	temp := t.temp
 	t.temp = nil
+	if t.unwanted {
+		return temp.Discard() != nil
+	}
+	_ = temp.Close()
 	return true
 }
 

@@ -161,6 +161,12 @@ func newBinder(s Sighting) *binder {
 	return b
 }
 
+// held tells whether anything stands at a known entry's name.
+func (b *binder) held(k int) bool {
+	i, seen := b.itemAt[b.s.Known[k].At.Name]
+	return seen && b.items[i].there
+}
+
 // free tells whether a known entry is still to be bound.
 func (b *binder) free(k int) bool { return !b.known[k].unknown && b.known[k].item == none }
 
@@ -218,7 +224,7 @@ func (b *binder) identify(elsewhere func(Item) (Known, bool)) {
 	// Of hard links the one whose name is gone has moved, not one whose name holds
 	// something else now.
 	vacant := func(k int) int {
-		if _, there := b.itemAt[b.s.Known[k].At.Name]; there {
+		if b.held(k) {
 			return 1
 		}
 		return 0
@@ -308,7 +314,7 @@ func (b *binder) byPath() {
 func (b *binder) byNameKey() {
 	left := make(map[string]int)
 	for k, known := range b.s.Known {
-		if _, there := b.itemAt[known.At.Name]; b.free(k) && !there {
+		if b.free(k) && !b.held(k) {
 			left[crdt.NameKey(known.At.Name)] = k
 		}
 	}

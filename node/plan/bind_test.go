@@ -115,6 +115,8 @@ func TestBind(t *testing.T) {
 		{name: "hard link added", known: "a=1", items: "a=1& b=1&", want: "a unchanged a; b new"},
 		{name: "hard link added, first name edited", known: "a=1", items: "a=1!& b=1!&", want: "a suspect a; b new"},
 		{name: "hard link, first name removed", known: "a=1", items: "b=1& c=1&", want: "b moved a; c new"},
+		{name: "of two hard links one renamed, the other replaced", known: "a=1& b=1&", items: "a=2 c=1&", want: "a suspect a; c moved b"},
+		{name: "likewise, looked at by name", known: "a=1& b=1&", items: "a=2 c=1& b=none", partial: true, want: "a suspect a; c moved b"},
 		{name: "from another directory", elsewhere: "x=7", items: "a=7", want: "a moved x"},
 		{name: "from another directory, changed", elsewhere: "x=7", items: "a=7!", want: "a moved, suspect x"},
 		{name: "two links from another directory", elsewhere: "x=7", items: "a=7 b=7", want: "a moved x; b new"},

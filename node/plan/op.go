@@ -140,7 +140,8 @@ func TargetOf(e crdt.Entry, n crdt.Node) Target {
 // After the operation, the base has the entry at To (or no longer Here), with
 // the disk's stat. Where Last is set, and only there, the base also takes the
 // entry state that the index had when the plan was made. Before that it may take
-// the Place register of it with a Rename, and nothing else.
+// the Place register of it with a Rename, or with an Unstage to where the view has
+// it, and nothing else.
 type Op struct {
 	Do     Do
 	ID     crdt.EntryID
@@ -197,7 +198,8 @@ func (o Op) String() string {
 func compareIDs(a, b crdt.EntryID) int { return bytes.Compare(a[:], b[:]) }
 
 // OnDisk hides what is staged from a base, as a crdt.Recorder must see it: there
-// is no such place in the folder.
+// is no such place in the folder. What waits in the root to go to where it belongs
+// is there, and has not fallen back.
 func OnDisk(base crdt.Base) crdt.Base { return onDisk{base} }
 
 type onDisk struct{ crdt.Base }
@@ -214,11 +216,12 @@ func (b onDisk) Fallen() ([]crdt.EntryID, error) {
 	}
 	var out []crdt.EntryID
 	for _, id := range ids {
-		_, ok, err := b.At(id)
+		at, ok, err := b.At(id)
 		if err != nil {
 			return nil, err
 		}
-		if ok {
+		// What PutBack put in the root has not fallen back there either.
+		if ok && (at.Parent != crdt.Root || !isAside(at.Name)) {
 			out = append(out, id)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"sheaf/crdt"
 )
 
-// PutBack gives operations that bring what is staged back into sight: to where it
-// was, or beside that where its name is taken, or in the root under a name of its
+// PutBack gives operations that bring what is staged back into sight: to where its
+// state says it is, or beside that where its name is taken, or in the root under a name of its
 // own where that directory is not in sight; with root into the root alone, for
 // what could not be put back otherwise (a crash may have lost where a directory
 // went). From there [Materialise] takes it to
@@ -136,6 +136,11 @@ func (p *planner) asideIn(dir crdt.EntryID, n *node) (at crdt.Location, ok bool,
 }
 
 const asideTries = 100
+
+// isAside tells whether a name is one that asideName gives.
+func isAside(name string) bool {
+	return strings.Contains(name, " (moving)") || strings.Contains(name, " (moving ")
+}
 
 // asideName gives "name (moving).ext", "name (moving 2).ext" and so on, no longer
 // than a name can be.

@@ -44,8 +44,8 @@ func (r *Reader) ListOf(v crdt.Version) (chunk.List, bool, error) {
 }
 
 // A BlockRef is a place on this disk where a block's bytes were when the base
-// was last brought up to date. Whoever reads there verifies the hash: the file
-// may have changed, and the block's name is kept in short.
+// was last brought up to date. Whoever uses what is there verifies the hash: the
+// file may have changed, and the block's name is kept in short.
 type BlockRef struct {
 	ID     crdt.EntryID
 	Offset int64

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/opt"
 
 	"sheaf/crdt"
 )
@@ -15,7 +16,8 @@ const schema = 2
 
 // migrations bring a database from the format that is the key to the next, in
 // one or more commits that can be repeated from the start; the last of them is
-// synced and puts the new format's number.
+// synced and puts the new format's number. They are not numbered: what had been
+// acknowledged before is still to be compared.
 func migrations() map[uint64]func(*Store) error {
 	return map[uint64]func(*Store) error{1: behindBySeq}
 }
@@ -41,7 +43,7 @@ func behindBySeq(s *Store) error {
 			return true, nil // the store's own
 		}
 		switch n := number(binary.BigEndian.Uint16(k)); {
-		case k[2] == tabBehind && len(k) == prefixLen+idLen:
+		case k[2] == tabBehind: // before the rows, so not those that are put below
 			b.Delete(k)
 		case k[2] == tabRow && len(k) == prefixLen+idLen:
 			w, err := decodeRow(crdt.EntryID(k[prefixLen:]), val)
@@ -64,5 +66,6 @@ func behindBySeq(s *Store) error {
 	if err != nil {
 		return err
 	}
-	return s.changeLocked(func(b *leveldb.Batch) { b.Put(storeKey("schema"), binary.AppendUvarint(nil, 2)) })
+	b.Put(storeKey("schema"), binary.AppendUvarint(nil, 2))
+	return ofDB(s.db.Write(b, &opt.WriteOptions{Sync: true}))
 }

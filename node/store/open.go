@@ -230,9 +230,6 @@ func (s *Store) load() error {
 	if format > schema {
 		return &SchemaError{Dir: s.dir, Found: format, Want: schema}
 	}
-	if s.commits, err = loadUint(&v, "commit"); err != nil {
-		return err
-	}
 	for ; format < schema; format++ {
 		step := migrations()[format]
 		if step == nil {
@@ -255,6 +252,9 @@ func (s *Store) load() error {
 		next = 0
 	}
 	s.next = number(next)
+	if s.commits, err = loadUint(&v, "commit"); err != nil {
+		return err
+	}
 	if err := s.loadFolders(&v); err != nil {
 		return err
 	}

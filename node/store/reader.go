@@ -84,14 +84,21 @@ func (r *Reader) row(id crdt.EntryID) (*row, error) {
 	return w, err
 }
 
-// load reads a row as it was committed.
+// load reads a row: what the transaction has put or, else, what was committed.
+// Only that is kept in the cache and taken from it.
 func (r *Reader) load(id crdt.EntryID) (*row, error) {
-	data, ok := r.f.cache.get(id, r.meta.commit)
-	var err error
-	if !ok {
-		data, ok, err = r.view.get(r.f.n.idKey(tabRow, id))
-		if err == nil && ok {
-			r.f.cache.put(id, data, r.meta.commit)
+	key := r.f.n.idKey(tabRow, id)
+	data, ok, err := []byte(nil), false, error(nil)
+	put := absent
+	if r.view.over != nil {
+		data, put = r.view.over.get(key)
+		ok = put == there
+	}
+	if put == absent {
+		if data, ok = r.f.cache.get(id, r.meta.commit); !ok {
+			if data, ok, err = r.view.get(key); err == nil && ok {
+				r.f.cache.put(id, data, r.meta.commit)
+			}
 		}
 	}
 	if err == nil && ok {

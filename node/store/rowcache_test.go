@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -75,6 +76,56 @@ func TestBaseAtInBusyDirectories(t *testing.T) {
 					t.Errorf("found what is not there: %v", err)
 				}
 			}
+		}
+		return nil
+	}))
+}
+
+// TestTransactionSeesItsOwnRows: also when it has looked at so many that it no
+// longer holds them; and what it rolls back nobody sees.
+func TestTransactionSeesItsOwnRows(t *testing.T) {
+	t.Parallel()
+	f := openFolder(t, openStore(t, t.TempDir()+"/index", inMemory(Options{})))
+	tr := &tree{f: f}
+	tr.grow(t, 3)
+	dir := tr.dirs[0]
+	links := func(r *Reader) uint32 {
+		b, ok, err := r.Base(dir)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		return b.Stat.Links
+	}
+	must(t, f.Read(func(r *Reader) error { links(r); return nil })) // it is kept
+	rolledBack := errors.New("rolled back")
+	err := f.Update(func(tx *Tx) error {
+		b, _, err := tx.Base(dir)
+		if err != nil {
+			return err
+		}
+		b.Stat.Links = 77
+		if err := tx.SetBase(b); err != nil {
+			return err
+		}
+		if _, err := tx.Fallen(); err != nil { // settles it
+			return err
+		}
+		for i := range maxRows + 10 {
+			if _, _, err := tx.Base(crdt.EntryID{1, byte(i >> 16), byte(i >> 8), byte(i)}); err != nil {
+				return err
+			}
+		}
+		if n := links(&tx.Reader); n != 77 {
+			t.Errorf("the transaction reads %d where it has put 77", n)
+		}
+		return rolledBack
+	})
+	if !errors.Is(err, rolledBack) {
+		t.Fatal(err)
+	}
+	must(t, f.Read(func(r *Reader) error {
+		if n := links(r); n == 77 {
+			t.Error("what was rolled back is read")
 		}
 		return nil
 	}))
