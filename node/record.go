@@ -303,6 +303,13 @@ func (r *recording) carry(d judged) error {
 			return err
 		}
 	case plan.Adopt:
+		if d.Known != nil && d.Known.ID != d.ID {
+			// It is taken for another entry than the one whose file it was: what
+			// became of that one shows at its own name.
+			if from, err := r.paths.of(d.Known.ID); err == nil {
+				r.later(func() { f.dirty.addPath(from, time.Time{}) })
+			}
+		}
 		if err := r.adopt(d); err != nil {
 			return err
 		}

@@ -29,6 +29,7 @@ type device struct {
 
 	scanned bool // since the start
 	dirty   bool // a person was at the disk since it was last fully observed
+	again   bool // what was an entry's file was taken for another's: look once more
 	records int  // made so far
 }
 
@@ -270,7 +271,7 @@ func (d *device) allBehind() []crdt.EntryID {
 func (d *device) observeAll() {
 	before := d.records
 	clean := !d.dirty
-	d.postponed = nil
+	d.postponed, d.again = nil, false
 	d.observe(crdt.Root, nil, true)
 	open := d.unlock()
 	for id := range d.base {
@@ -287,7 +288,7 @@ func (d *device) observeAll() {
 	d.runGate()
 	d.postponed = nil
 	d.scanned = true
-	if len(d.gone) == 0 && !open {
+	if len(d.gone) == 0 && !open && !d.again {
 		d.dirty = false
 	}
 	if clean && d.records != before {
@@ -462,6 +463,7 @@ func (d *device) decide(dir crdt.EntryID, in *inode, b Binding, views deviceView
 			r.Entry.Place = entry.Place
 		}
 	case Adopt:
+		d.again = d.again || b.Known != nil && b.Known.ID != dec.ID
 		if dec.Attrs {
 			d.setAttrs(n, TargetOf(entry, crdt.Node{}))
 		}
@@ -529,6 +531,9 @@ func (d *device) recorded(rec *crdt.Recorder) {
 // gone and about to be recorded so.
 func (d *device) rescue(dir crdt.EntryID) {
 	for _, p := range d.postponed {
+		if n := p.in.kids[p.b.Name]; n == nil || d.disk.stat(n) != p.b.Item.Stat {
+			continue // no longer what was seen
+		}
 		if p.On != dir || p.ID == (crdt.EntryID{}) || p.ID == dir || !slices.Contains(d.descendants(dir), p.ID) {
 			continue
 		}

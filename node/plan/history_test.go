@@ -52,6 +52,7 @@ func TestFoundHistories(t *testing.T) {
 	for seed, what := range map[uint64]string{
 		336311: "of two hard links one was renamed and the other replaced before a crash: the row of the wrong one was taken for moved",
 		340526: "likewise",
+		357634: "a file taken for another entry's: what became of its own was seen only by the next scan",
 		10872:  "what was staged went to a directory that a crash had lost",
 		189368: "likewise",
 	} {
