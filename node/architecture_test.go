@@ -21,6 +21,7 @@ var mayImport = map[string][]string{
 	"node/stat":         {},
 	"node/store":        {"crdt", "replication/chunk", "node/stat"},
 	"node/disk":         {"replication/chunk", "node/stat"},
+	"node/simdisk":      {"node/disk", "node/stat"},
 	"node/plan":         {"crdt", "node/stat"},
 	"node/mesh":         {},
 	"node/config":       {},

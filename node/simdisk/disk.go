@@ -1,0 +1,220 @@
+package simdisk
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"sheaf/node/disk"
+	"sheaf/node/stat"
+)
+
+// ErrCrashed is what every call gives after the crash of the disk it was opened
+// on.
+var ErrCrashed = errors.New("the simulated machine has crashed")
+
+// Options say what kind of disk it is. The zero Options are those of a good one:
+// exact times, identity of files, exchange and hard links, names that are what
+// they are.
+type Options struct {
+	Seed  uint64
+	Now   func() time.Time // default: a clock of its own that moves by a microsecond a call
+	Grain time.Duration    // of all times kept; default 1 ns
+	Size  int64            // of the disk in bytes; 0: no end to it
+
+	NoBirth      bool // no birth times
+	NoExchange   bool
+	NoLinks      bool // no hard links
+	ReuseInodes  bool // a new file takes the number that was freed last
+	FoldCase     bool // names that differ in case alone are one
+	FoldForm     bool // names that differ in Unicode form alone are one
+	StoreForm    bool // and are kept in form D, as some disks do
+	RootReadable bool // permissions do not count, as for root
+}
+
+// A Disk is one file system on one simulated machine. Its methods are safe for
+// concurrent use.
+type Disk struct {
+	o Options
+
+	mu      sync.Mutex
+	rnd     *rand.Rand
+	clock   time.Time
+	epoch   int // counts crashes: what was opened in an earlier one is dead
+	calls   int
+	root    *inode
+	free    []uint64 // inode numbers to be used again
+	next    uint64
+	used    int64
+	gone    bool // another directory is at the root's path
+	journal []change
+	base    map[*inode]map[string]*inode // names as after the part of the journal that is dropped
+	hook    func(call int, op, path string) error
+}
+
+// device is the number of every simulated disk: two of them never meet.
+const device = 0x51
+
+// An inode is a file, directory or link.
+type inode struct {
+	number                  uint64
+	kind                    stat.Kind
+	mode                    uint32
+	modified, changed, born int64
+	links                   uint32
+	target                  string
+	data                    []byte
+	synced                  []byte            // as of the last sync; nil: never
+	attrs                   attrs             // likewise
+	names                   map[string]*inode // of a directory
+	parent                  *inode            // of a directory
+	open                    int
+}
+
+// attrs are what a sync of a file makes durable beside its bytes.
+type attrs struct {
+	mode     uint32
+	modified int64
+}
+
+// New makes an empty disk.
+func New(o Options) *Disk {
+	if o.Grain <= 0 {
+		o.Grain = 1
+	}
+	d := &Disk{o: o, rnd: rand.New(rand.NewPCG(o.Seed, 0xd15c)), clock: time.Unix(1_700_000_000, 0), next: 2}
+	d.root = d.newInode(stat.Directory, 0o755)
+	d.root.attrs = attrs{d.root.mode, d.root.modified}
+	d.base = map[*inode]map[string]*inode{d.root: {}}
+	return d
+}
+
+// Open gives the disk as a folder's file system. It is dead after the next crash.
+func (d *Disk) Open() disk.FS {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &simFS{d: d, epoch: d.epoch}
+}
+
+// Calls gives how many calls the file systems of this disk have had.
+func (d *Disk) Calls() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.calls
+}
+
+// Before has fn called before each call, with its number (from 1), its name and
+// its first path. An error is the call's, which then does nothing; fn may be the
+// one to crash the disk. It must not call the FS.
+func (d *Disk) Before(fn func(call int, op, path string) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hook = fn
+}
+
+// SetGone puts another directory at the root's path, or the right one again: a
+// disk that is not mounted.
+func (d *Disk) SetGone(gone bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gone = gone
+}
+
+func (d *Disk) now() int64 {
+	t := d.clock
+	if d.o.Now != nil {
+		t = d.o.Now()
+	} else {
+		d.clock = t.Add(time.Microsecond)
+	}
+	return d.coarse(t.UnixNano())
+}
+
+// coarse cuts a time to what the disk keeps.
+func (d *Disk) coarse(ns int64) int64 {
+	g := int64(d.o.Grain)
+	q := ns / g
+	if ns%g < 0 {
+		q--
+	}
+	return q * g
+}
+
+func (d *Disk) newInode(kind stat.Kind, mode uint32) *inode {
+	n := &inode{kind: kind, mode: mode, links: 1}
+	if k := len(d.free); k > 0 && d.o.ReuseInodes {
+		n.number, d.free = d.free[k-1], d.free[:k-1]
+	} else {
+		n.number = d.next
+		d.next++
+	}
+	n.modified = d.now()
+	n.changed = n.modified
+	if !d.o.NoBirth {
+		n.born = n.modified
+	}
+	if kind == stat.Directory {
+		n.names = make(map[string]*inode)
+	}
+	return n
+}
+
+// stat gives what lstat says of an inode.
+func (d *Disk) stat(n *inode) stat.Stat {
+	s := stat.Stat{
+		Kind: n.kind, Mode: n.mode, Modified: n.modified, Changed: n.changed, Born: n.born,
+		Inode: n.number, Device: device, Links: n.links, Size: int64(len(n.data)),
+	}
+	switch n.kind {
+	case stat.Directory:
+		s.Size, s.Links = 0, 1
+	case stat.Symlink:
+		s.Size, s.Mode = int64(len(n.target)), 0o777
+	}
+	return s
+}
+
+// unlinked takes a name from an inode, and the inode from the disk with its last.
+func (d *Disk) unlinked(n *inode) {
+	if n.links--; n.links == 0 {
+		d.released(n)
+	}
+	n.changed = d.now()
+}
+
+// released frees an inode that has neither name nor opener.
+func (d *Disk) released(n *inode) {
+	if n.links == 0 && n.open == 0 {
+		d.used -= int64(len(n.data))
+		d.free = append(d.free, n.number)
+	}
+}
+
+// grow judges and counts a change of a file's length.
+func (d *Disk) grow(by int64) error {
+	if by > 0 && d.o.Size > 0 && d.used+by > d.o.Size {
+		return disk.ErrNoSpace
+	}
+	d.used += by
+	return nil
+}
+
+// String draws the tree, for tests that fail.
+func (d *Disk) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := ""
+	walk(d.root, ".", func(p string, n *inode) {
+		switch n.kind {
+		case stat.File:
+			out += fmt.Sprintf("%s %o %d bytes\n", p, n.mode, len(n.data))
+		case stat.Symlink:
+			out += fmt.Sprintf("%s -> %s\n", p, n.target)
+		default:
+			out += fmt.Sprintf("%s/ %o\n", p, n.mode)
+		}
+	})
+	return out
+}
