@@ -8,8 +8,10 @@ PREFIX  ?= /usr/local
 FUZZTIME ?= 10s
 BENCH   ?= .
 BENCHTIME ?= 1s
+HISTORIES ?= 10000
+SEED    ?= 0
 
-.PHONY: all build test race lint fuzz soak bench demo install cross clean
+.PHONY: all build test race lint fuzz sim soak bench demo install cross clean
 
 all: build
 
@@ -28,7 +30,10 @@ lint: ## gofmt, vet, staticcheck, and the import rules
 fuzz: ## each decoder for FUZZTIME (default 10s)
 	FUZZTIME=$(FUZZTIME) .ci/fuzz
 
-soak: build ## long tests: kill -9 under load, random writes; SOAK=5m sets how long
+sim: ## HISTORIES simulated histories of whole devices (default 10000), from SEED (default: by the clock)
+	HISTORIES=$(HISTORIES) SEED=$(SEED) .ci/sim
+
+soak: build ## long tests: random writes, SOAK=5m long; kill -9 under load, KILLS=500 times
 	.ci/soak
 
 bench: ## benchmarks of the packages; BENCH=regexp selects, .ci/bench-system measures whole programs

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -66,6 +67,10 @@ type Content struct {
 // root that is shown only for what lies under it gets a presence. So a change
 // does what the person sees and moves nothing else.
 //
+// A version that a person replaces or deletes may have lost a conflict meanwhile,
+// and have become a conflict copy that has not reached this disk. The person has
+// replaced that too: see [Recorder.DropCopy].
+//
 // Changes recorded earlier are seen by later ones. A method that returns an error
 // has recorded nothing. Not safe for concurrent use.
 type Recorder struct {
@@ -79,6 +84,14 @@ type Recorder struct {
 	undo    []func()
 	allUp   bool                 // what had fallen back is written down
 	upright map[EntryID]struct{} // directories known to be live, all the way up
+	ended   []Ended
+}
+
+// Ended is a version that a person replaced or deleted here, by the ID that its
+// conflict copy has, if it has lost a conflict somewhere.
+type Ended struct {
+	Copy EntryID
+	Dot  Dot
 }
 
 // placeOnDisk is where the disk shows an entry, or that it does not.
@@ -104,8 +117,9 @@ func NewRecorder(base Base, index Rows, w Writer) *Recorder {
 // leave the process.
 func (r *Recorder) Counter() uint64 { return r.w.Counter }
 
-// Entries gives the states changed so far, in the order of [Order]. Each is both
-// the new state of the base and what is to be joined into the index.
+// Entries gives the states changed so far, in the order of [Order]. Each is what is
+// to be joined into the index, and the new state of the base, which need not hear of
+// copies that were dropped.
 func (r *Recorder) Entries() []Entry {
 	out := make([]Entry, len(r.order))
 	for i, id := range r.order {
@@ -113,6 +127,10 @@ func (r *Recorder) Entries() []Entry {
 	}
 	return Order(out)
 }
+
+// Ended gives the versions replaced and deleted by the changes so far. Whoever
+// receives a copy of one later hands it to DropCopy.
+func (r *Recorder) Ended() []Ended { return r.ended }
 
 // Create records a new entry: a directory has a zero Content. Its ID is derived
 // from its place, so that whoever creates the same path makes the same entry,
@@ -211,6 +229,9 @@ func (r *Recorder) Edit(id EntryID, c Content, mode uint32) error {
 			return err
 		}
 		if e, err = r.state(id); err != nil {
+			return err
+		}
+		if err := r.end(e); err != nil {
 			return err
 		}
 		d := r.dot()
@@ -325,6 +346,9 @@ func (r *Recorder) Remove(ids ...EntryID) error {
 			if err != nil {
 				return err
 			}
+			if err := r.end(e); err != nil {
+				return err
+			}
 			d := r.dot()
 			e.Live = nil
 			r.setAt(id, &placeOnDisk{})
@@ -335,6 +359,51 @@ func (r *Recorder) Remove(ids ...EntryID) error {
 		clear(r.upright)
 		return nil
 	})
+}
+
+// end notes that what an entry shows on the disk is about to be replaced, and drops
+// the copies of it.
+func (r *Recorder) end(e Entry) error {
+	for _, f := range e.Versions() {
+		x := Ended{conflictID(e.ID, e.Kind, f.Dot), f.Dot}
+		r.ended = append(r.ended, x)
+		if err := r.dropCopy(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DropCopy removes a conflict copy of a version that was replaced or deleted here
+// knowingly, before the conflict was known: the person saw it, though under the
+// name of what it is a copy of. It does nothing if the copy is not there (yet), is
+// on this disk, or holds more than that version: then somebody has made it a file
+// of its own. Without this, a version that nobody has any more, and that nobody
+// misses, could be waited for for ever.
+func (r *Recorder) DropCopy(x Ended) error {
+	return r.do("removal of a replaced version", x.Copy, func() error { return r.dropCopy(x) })
+}
+
+func (r *Recorder) dropCopy(x Ended) error {
+	p, err := r.place(x.Copy)
+	if err != nil || p.there {
+		return err
+	}
+	e, changed := r.entries[x.Copy]
+	if !changed {
+		var ok bool
+		if e, ok, err = r.index.Entry(x.Copy); err != nil {
+			return fmt.Errorf("read index entry: %w", err)
+		} else if !ok {
+			return nil
+		}
+	}
+	if !e.IsLive() || slices.ContainsFunc(e.Live, func(f Facet) bool { return f.Dot != x.Dot }) {
+		return nil
+	}
+	d := r.dot()
+	e.Live = nil
+	return r.put(e, d)
 }
 
 // version makes the Version of a content.

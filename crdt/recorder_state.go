@@ -7,13 +7,13 @@ import (
 
 // do carries out one change, all of it or nothing.
 func (r *Recorder) do(op string, id EntryID, change func() error) error {
-	counter, n := r.w.Counter, len(r.order)
+	counter, n, ended := r.w.Counter, len(r.order), len(r.ended)
 	r.undo = r.undo[:0]
 	if err := change(); err != nil {
 		for _, back := range slices.Backward(r.undo) {
 			back()
 		}
-		r.w.Counter, r.order, r.allUp = counter, r.order[:n], false
+		r.w.Counter, r.order, r.ended, r.allUp = counter, r.order[:n], r.ended[:ended], false
 		clear(r.upright)
 		return &ChangeError{op, id, err}
 	}

@@ -151,6 +151,9 @@ func (w *world) recorder(r *replica) *Recorder {
 func (w *world) commit(r *replica, rec *Recorder) error {
 	r.counter = rec.Counter()
 	for _, e := range rec.Entries() {
+		if !e.IsLive() && len(r.disk.entries[e.ID].Seen) == 0 {
+			continue // a copy that was dropped, and never was on this disk
+		}
 		if err := w.apply(r.disk, []Entry{e}); err != nil {
 			return err
 		}

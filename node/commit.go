@@ -3,10 +3,12 @@ package node
 import (
 	"context"
 	"errors"
+	"time"
 
 	"sheaf/crdt"
 	"sheaf/node/disk"
 	"sheaf/node/plan"
+	"sheaf/node/stat"
 	"sheaf/node/store"
 	"sheaf/replication"
 )
@@ -44,6 +46,7 @@ func (f *Folder) commit(ctx context.Context) error {
 		}
 	}()
 	var batch []landing
+	var nowhere []crdt.EntryID
 	err := f.index.Read(func(r *store.Reader) error {
 		paths := newDiskPaths(r)
 		buckets := make(map[string]disk.Bucket) // by author
@@ -52,6 +55,9 @@ func (f *Folder) commit(ctx context.Context) error {
 			f.inFlight.give(t)
 			if t.err != nil {
 				f.transferFailed(r, t)
+				if errors.Is(t.err, replication.ErrNoSource) {
+					nowhere = append(nowhere, t.id)
+				}
 				continue
 			}
 			l, ok, err := f.land(r, paths, t)
@@ -69,6 +75,9 @@ func (f *Folder) commit(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err == nil {
+		err = f.affirm(nowhere)
+	}
 	if err != nil || len(batch) == 0 {
 		return err
 	}
@@ -83,7 +92,7 @@ func (f *Folder) commit(ctx context.Context) error {
 				continue
 			}
 			l := batch[i]
-			l.base.Stat = res.Stat
+			l.base.Stat = f.placed(l.install.Path, res.Stat)
 			if len(l.transfer.list) > 1 {
 				if err := tx.PutList(l.transfer.target.Content, l.transfer.list); err != nil {
 					return err
@@ -115,6 +124,20 @@ func (f *Folder) commit(ctx context.Context) error {
 	}
 	f.progress()
 	return nil
+}
+
+// placed gives the stat to remember of a file that stands at a path now as others
+// have it. Where somebody may write it without its times' showing that, it is
+// looked at once more.
+func (f *Folder) placed(p string, st stat.Stat) stat.Stat {
+	if st.Kind != stat.File || !disk.Coarse(st) {
+		return st
+	}
+	s := plan.Smudge(st, f.o.clock().UnixNano(), int64(disk.CoarseTick))
+	if s != st {
+		f.dirty.addPath(p, time.Now().Add(disk.CoarseTick))
+	}
+	return s
 }
 
 // land says where a file goes now; false where the index has moved on
@@ -177,7 +200,7 @@ func (f *Folder) transferFailed(r *store.Reader, t *transfer) {
 		if f.sources.Load() != t.since {
 			// What it waits for has come already, while it was failing.
 			b := f.blocked[t.id]
-			b.until = f.o.now()
+			b.until = time.Now()
 			f.blocked[t.id] = b
 		}
 		return

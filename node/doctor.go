@@ -71,8 +71,7 @@ func (f *Folder) examine(ctx context.Context, deep bool, add func(name, result, 
 		return
 	}
 	add(name, api.CheckOK, f.root, "")
-	problems := f.listProblems()
-	for _, p := range problems {
+	for _, p := range f.ownProblems() {
 		add(name, api.CheckWarning, p.Path+": "+p.What, p.Remedy)
 	}
 	if w := f.watching.Load(); w != nil {

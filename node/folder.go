@@ -47,36 +47,38 @@ type Folder struct {
 	serving  atomic.Pointer[disk.Folder] // the disk, for who serves blocks from it
 
 	// Control.
-	disk      *disk.Folder
-	gateNext  time.Time // when what is held is looked at again
-	watcher   *disk.Watcher
-	dirty     dirtySet
-	stack     []deepDir  // directories of a scan still to be listed
-	backlog   []sighting // seen, still to be read and recorded
-	scan      scanState
-	gone      map[crdt.EntryID]goneEntry
-	goneBy    map[crdt.ContentHash]map[crdt.EntryID]bool
-	heldEdits map[crdt.EntryID]string // rewritten here and held: where
-	undoing   *undoing
-	postponed map[string]judged       // by path: sightings that wait for a name to be free
-	skips     map[string]bool         // paths that cannot sync, and are reported
-	rules     stat.Stat               // the ignore file as last heeded
-	heeded    bool                    // rules is set
-	scans     uint64                  // full scans ended, over restarts of the folder
-	heal      map[crdt.EntryID]string // rotten, to be fetched anew: where
-	tally     plan.Tally              // taken away here lately
-	taken     plan.Tally              // taken away by others lately
-	judged    uint64                  // the index's number when incoming changes were last judged
-	hashing   map[string]hashResult   // by path: being hashed (zero stat) or done
-	transfers map[crdt.EntryID]*transfer
-	inFlight  inFlight
-	landed    []*transfer // ready, not yet committed
-	sweep     bool        // temporary files may have been left that nobody wants
-	temps     int         // temporary files seen by the last sweep, and kept
-	committed time.Time   // when the last commit ended
-	blocked   map[crdt.EntryID]blockage
-	page      uint64 // where the next look at what is behind goes on
-	holds     holds
+	disk       *disk.Folder
+	gateNext   time.Time // when what is held is looked at again
+	watcher    *disk.Watcher
+	dirty      dirtySet
+	stack      []deepDir  // directories of a scan still to be listed
+	backlog    []sighting // seen, still to be read and recorded
+	scan       scanState
+	gone       map[crdt.EntryID]goneEntry
+	goneBy     map[crdt.ContentHash]map[crdt.EntryID]bool
+	heldEdits  map[crdt.EntryID]string // rewritten here and held: where
+	undoing    *undoing
+	postponed  map[string]waiting      // by path: sightings that wait for a name to be free
+	skips      map[string]bool         // paths that cannot sync, and are reported
+	rules      stat.Stat               // the ignore file as last heeded
+	heeded     bool                    // rules is set
+	scans      uint64                  // full scans ended, over restarts of the folder
+	heal       map[crdt.EntryID]string // rotten, to be fetched anew: where
+	tally      plan.Tally              // taken away here lately
+	taken      plan.Tally              // taken away by others lately
+	judged     uint64                  // the index's number when incoming changes were last judged
+	hashing    map[string]hashResult   // by path: being hashed (zero stat) or done
+	transfers  map[crdt.EntryID]*transfer
+	inFlight   inFlight
+	landed     []*transfer // ready, not yet committed
+	trashClock trashClock
+	crashed    bool      // the machine went down while the folder ran; not changed while it is served
+	sweep      bool      // temporary files may have been left that nobody wants
+	temps      int       // temporary files seen by the last sweep, and kept
+	committed  time.Time // when the last commit ended
+	blocked    map[crdt.EntryID]blockage
+	page       uint64 // where the next look at what is behind goes on
+	holds      holds
 
 	mu         sync.Mutex
 	shown      folderStatus
@@ -84,7 +86,8 @@ type Folder struct {
 	fresh      bool
 	paused     bool
 	have       uint64
-	settled    uint64 // our sequence number up to which the disk shows everything
+	news       map[crdt.EntryID]struct{} // changed by what came in since control last looked
+	settled    uint64                    // our sequence number up to which the disk shows everything
 	peers      map[replication.DeviceID]peerState
 	shownHolds []api.Hold
 	let        map[crdt.EntryID]bool // incoming changes that a person has let happen
@@ -93,6 +96,9 @@ type Folder struct {
 
 // folderOptions is what a folder needs of its node.
 type folderOptions struct {
+	open     func(root string) (disk.FS, error)
+	watcher  func(disk.FS) *disk.Watcher
+	hashers  int // files hashed side by side
 	author   string
 	chunker  *chunk.Chunker
 	fetch    func(ctx context.Context, want replication.Want, deliver func([]byte, error))
@@ -104,12 +110,20 @@ type folderOptions struct {
 	keep     time.Duration // of the trash
 	keepMost func(dir string) int64
 	learn    func([]crdt.Entry) // the names in versions
-	now      func() time.Time
+	boot     string             // names this start of the machine; see bootID
+	// clock is the wall clock, for what is compared with times of files or kept for
+	// longer than this process lives; it may be set at any time. What is to happen
+	// when goes by time.Now, which then holds still.
+	clock    func() time.Time
 	log      *slog.Logger
 	event    func(kind string, data any)
 	word     func(w word) error             // passes on a person's word
 	remember func(fresh, paused bool) error // keeps these in the device's description
 	deviceOf func(crdt.ReplicaID) string    // the name of the device whose replica it is, "" if not known
+	// pace, if not nil, is called before each piece of work, with who does it. A
+	// simulation gives each a moment of its own there, so that of two runs all
+	// happens alike.
+	pace func(ctx context.Context, who string)
 }
 
 // folderStatus is what the control goroutine last said of itself.
@@ -185,7 +199,7 @@ func (f *Folder) Run(ctx context.Context) error {
 
 // serve opens the disk and runs until ctx ends or the disk fails.
 func (f *Folder) serve(ctx context.Context) (err error) {
-	fs, err := disk.NewOS(f.root)
+	fs, err := f.o.open(f.root)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return &disk.RootError{Is: disk.ErrRootGone, Root: f.root, Detail: err.Error(), Remedy: "Mount the disk again, or put the directory back. Nothing is deleted meanwhile."}
 	}
@@ -201,11 +215,15 @@ func (f *Folder) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { f.disk = nil }()
-	f.watcher = disk.NewWatcher(fs, disk.WatchOptions{Log: f.o.log})
+	f.watcher = f.o.watcher(fs)
 	f.serving.Store(f.disk)
 	f.watching.Store(f.watcher)
 	defer f.watching.Store(nil)
 	defer f.serving.Store(nil)
+	if err := f.beginRun(); err != nil {
+		return err
+	}
+	defer f.endRun()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.watcher.Run(ctx) })
 	group.Go(func() error { return f.control(ctx) })
@@ -232,7 +250,7 @@ func (f *Folder) control(ctx context.Context) error {
 	f.goneBy = make(map[crdt.ContentHash]map[crdt.EntryID]bool)
 	f.heldEdits = make(map[crdt.EntryID]string)
 	f.heal = make(map[crdt.EntryID]string)
-	f.postponed = make(map[string]judged)
+	f.postponed = make(map[string]waiting)
 	f.skips, f.heeded = make(map[string]bool), false
 	f.hashing = make(map[string]hashResult)
 	f.transfers = make(map[crdt.EntryID]*transfer)
@@ -246,55 +264,127 @@ func (f *Folder) control(ctx context.Context) error {
 	if err := f.loadHolds(); err != nil {
 		return err
 	}
+	f.clockLeapt()
 	f.startScan()
 	hourly := time.NewTicker(f.o.scan)
 	defer hourly.Stop()
 	trash := time.NewTicker(time.Hour)
 	defer trash.Stop()
-	for {
+	for ctx.Err() == nil {
+		f.pace(ctx, "control")
+		if err := f.takeIn(ctx, hourly.C, trash.C); err != nil {
+			return err
+		}
 		busy, wake, err := f.step(w)
 		if err != nil {
 			return err
 		}
-		var poll <-chan time.Time
+		if busy {
+			continue
+		}
+		var due <-chan time.Time
 		var timer *time.Timer
-		switch {
-		case busy:
-			poll = closedTime
-		case !wake.IsZero():
-			timer = time.NewTimer(max(time.Millisecond, wake.Sub(f.o.now())))
-			poll = timer.C
+		if !wake.IsZero() {
+			timer = time.NewTimer(max(time.Millisecond, time.Until(wake)))
+			due = timer.C
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case d := <-f.watcher.Events():
-			f.noticed(d)
+		case list := <-f.watcher.Events():
+			f.noticed(list)
 		case <-f.kicked:
 			f.unblock()
 		case t := <-f.ready:
 			f.landed = append(f.landed, t)
 		case h := <-f.hashed:
-			h.done = f.o.now()
-			f.hashing[h.path] = h
-			f.dirty.addPath(h.path, time.Time{})
+			f.hashedOne(h)
 		case call := <-f.calls:
 			call(ctx)
 		case <-hourly.C:
-			f.startScan()
-			f.forgetHashes()
+			f.rescan()
 		case <-trash.C:
-			f.expireTrash()
-		case <-poll:
+			if err := f.tidy(); err != nil {
+				return err
+			}
+		case <-due:
 		}
 		if timer != nil {
 			timer.Stop()
 		}
 	}
+	return ctx.Err()
 }
 
-// closedTime is a channel that is always ready.
-var closedTime = func() <-chan time.Time { c := make(chan time.Time); close(c); return c }()
+// takeIn takes in all that has come in already, so that the next step does what
+// there is to do for all of it.
+func (f *Folder) takeIn(ctx context.Context, hourly, trash <-chan time.Time) error {
+	for more := true; more; {
+		more = false
+		select {
+		case list, ok := <-f.watcher.Events():
+			f.noticed(list)
+			more = ok
+		default:
+		}
+		select {
+		case <-f.kicked:
+			f.unblock()
+			more = true
+		default:
+		}
+		select {
+		case t := <-f.ready:
+			f.landed = append(f.landed, t)
+			more = true
+		default:
+		}
+		select {
+		case h := <-f.hashed:
+			f.hashedOne(h)
+			more = true
+		default:
+		}
+		select {
+		case call := <-f.calls:
+			call(ctx)
+			more = true
+		default:
+		}
+		select {
+		case <-hourly:
+			f.rescan()
+			more = true
+		default:
+		}
+		select {
+		case <-trash:
+			if err := f.tidy(); err != nil {
+				return err
+			}
+			more = true
+		default:
+		}
+	}
+	return nil
+}
+
+// rescan begins the scan that is due every now and then.
+func (f *Folder) rescan() {
+	f.startScan()
+	f.forgetHashes()
+}
+
+// tidy lets go of what has been kept for long enough.
+func (f *Folder) tidy() error {
+	f.expireTrash()
+	return f.forgetEnded()
+}
+
+func (f *Folder) pace(ctx context.Context, who string) {
+	if f.o.pace != nil {
+		f.o.pace(ctx, who)
+	}
+}
 
 // work is what the control goroutine hands to its workers.
 type work struct {
@@ -308,7 +398,7 @@ func (f *Folder) step(w *work) (busy bool, wake time.Time, err error) {
 	soonest := func(t time.Time, ok bool) {
 		switch {
 		case !ok:
-		case !t.After(f.o.now()):
+		case !t.After(time.Now()):
 			busy = true // it is due, and may have come up just now
 		case wake.IsZero() || t.Before(wake):
 			wake = t
@@ -349,13 +439,15 @@ func (f *Folder) step(w *work) (busy bool, wake time.Time, err error) {
 		}
 		// A group commit costs two syncs, however many files are in it: while
 		// there are more to be begun they are gathered for a moment.
-		if !planning || f.o.now().Sub(f.committed) > commitEvery {
-			full := f.inFlight.full
+		if !planning || time.Since(f.committed) > commitEvery {
+			under := len(f.transfers)
 			if err := f.commit(w.ctx); err != nil {
 				return false, wake, err
 			}
-			f.committed = f.o.now()
-			busy = busy || full && !f.inFlight.full // what was refused can be begun
+			f.committed = time.Now()
+			// What was refused can be begun, and what another transfer of the same
+			// entry, no longer wanted, stood in the way of.
+			busy = busy || len(f.transfers) < under
 		}
 		if behind, _ := f.index.BehindCount(); f.scan.rounds > 0 && (f.sweep || f.temps > 0 && behind == 0) {
 			if err := f.sweepTemps(); err != nil {
@@ -368,19 +460,28 @@ func (f *Folder) step(w *work) (busy bool, wake time.Time, err error) {
 }
 
 // noticed takes in what the watcher saw.
-func (f *Folder) noticed(d disk.Dirty) {
-	switch {
-	case d.All:
-		f.startScan()
-	case d.Deep:
-		f.stack = append(f.stack, deepDir{path: d.Dir})
-	case len(d.Names) == 0:
-		f.dirty.addDir(d.Dir, false, time.Time{})
-	default:
-		for _, name := range d.Names {
-			f.dirty.addName(d.Dir, name, time.Time{})
+func (f *Folder) noticed(list []disk.Dirty) {
+	for _, d := range list {
+		switch {
+		case d.All:
+			f.startScan()
+		case d.Deep:
+			f.stack = append(f.stack, deepDir{path: d.Dir})
+		case len(d.Names) == 0:
+			f.dirty.addDir(d.Dir, false, time.Time{})
+		default:
+			for _, name := range d.Names {
+				f.dirty.addName(d.Dir, name, time.Time{})
+			}
 		}
 	}
+}
+
+// hashedOne takes in that a large file has been read.
+func (f *Folder) hashedOne(h hashResult) {
+	h.done = time.Now()
+	f.hashing[h.path] = h
+	f.dirty.addPath(h.path, time.Time{})
 }
 
 // kick makes the control goroutine look again. Any goroutine may call it.

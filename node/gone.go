@@ -19,6 +19,7 @@ import (
 type goneEntry struct {
 	since time.Time
 	known plan.Known
+	scan  uint64 // the first full scan to begin after that
 }
 
 // recordGone records deletions that have passed the gate: gone for long enough,
@@ -33,7 +34,7 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 		// What was held may have been put back by hand.
 		return again, f.holdOutgoing(nil, nil, "", 0)
 	}
-	now := f.o.now()
+	now := time.Now()
 	if f.gateNext.After(now) {
 		return f.gateNext, nil
 	}
@@ -54,18 +55,33 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 	if err := f.disk.Check(); err != nil {
 		return again, err
 	}
+	renamed := f.renamedHere()
+	if f.mayBeElsewhere(renamed) {
+		f.startScan()
+		return again, nil
+	}
+	var drop []crdt.EntryID // deleted by others too
 	pending := plan.Pending{}
 	below := make(map[crdt.EntryID][]crdt.EntryID)
 	err = f.index.Read(func(r *store.Reader) error {
 		pending.Entries = int(r.Stats().Here)
 		paths := newDiskPaths(r)
 		for id, g := range f.gone {
+			if renamed[id] {
+				continue
+			}
 			still, err := f.stillGone(ctx, r, paths, g.known)
 			if err != nil {
 				return err
 			}
 			if !still {
 				f.found(id)
+				continue
+			}
+			if n, ok, err := r.Node(id); err != nil {
+				return err
+			} else if ok && !n.Visible() {
+				drop = append(drop, id) // as plan.DecideGone says
 				continue
 			}
 			ids, err := descendants(r, id)
@@ -81,6 +97,9 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 		return again, err
 	}
 	if err := f.disk.Check(); err != nil {
+		return again, err
+	}
+	if err := f.drop(drop); err != nil {
 		return again, err
 	}
 	for id := range f.heldEdits {
@@ -128,6 +147,37 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 		again = v.Until
 	}
 	return again, nil
+}
+
+// mayBeElsewhere tells whether something that is gone may stand under another name
+// that nothing has told of: whether a scan begun after it was missed is still to
+// come, and would matter. To take a rename for a deletion and a new file is wrong
+// wherever others change the file meanwhile: their change and the new name would
+// end as two files.
+func (f *Folder) mayBeElsewhere(renamed map[crdt.EntryID]bool) bool {
+	told := f.o.watch && len(f.watcher.Problems()) == 0
+	may := false
+	_ = f.index.Read(func(r *store.Reader) error {
+		for id, g := range f.gone {
+			if f.scans >= g.scan || renamed[id] {
+				continue
+			}
+			behind, err := r.IsBehind(id)
+			if may = may || !told || behind; err != nil || may {
+				return err
+			}
+		}
+		return nil
+	})
+	return may
+}
+
+// nextScan is the number of the first full scan to begin from now on.
+func (f *Folder) nextScan() uint64 {
+	if f.scan.running {
+		return f.scans + 2
+	}
+	return f.scans + 1
 }
 
 // holdRecheck is how often what is held is looked at again by itself.

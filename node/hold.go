@@ -98,11 +98,11 @@ func (f *Folder) hold(h *holdRecord) error {
 			return nil
 		}
 	} else {
-		h.ID = fmt.Sprintf("%x", f.o.now().UnixMilli())
+		h.ID = fmt.Sprintf("%x", f.o.clock().UnixMilli())
 		if h.Incoming {
 			h.ID += "-in"
 		}
-		h.At = f.o.now().UTC()
+		h.At = f.o.clock().UTC()
 	}
 	h.index()
 	*slot = h
@@ -262,7 +262,7 @@ func (f *Folder) judgeIncoming(r *store.Reader) error {
 		}
 	}
 	released := func(id crdt.EntryID) bool { return h != nil && h.Released && h.set[id] || f.isLet(id) }
-	v := plan.HoldIncoming(ops, &f.taken, int(r.Stats().Here), f.o.now(), f.o.limits, released)
+	v := plan.HoldIncoming(ops, &f.taken, int(r.Stats().Here), time.Now(), f.o.limits, released)
 	if len(v.Hold) == 0 {
 		if h != nil && !h.Released {
 			f.taken.Clear()
@@ -271,7 +271,7 @@ func (f *Folder) judgeIncoming(r *store.Reader) error {
 		if h != nil && len(v.Remove)+len(v.Rewrite) == 0 {
 			return f.dropHold(h) // released and done
 		}
-		now := f.o.now()
+		now := time.Now()
 		for _, id := range v.Remove {
 			if !released(id) {
 				f.taken.Remove(now, id, 1)
@@ -396,7 +396,7 @@ func (f *Folder) undo() (again time.Time) {
 	if u == nil {
 		return again
 	}
-	if late := u.since.Add(undoAfter); f.observing() && f.o.now().Before(late) {
+	if late := u.since.Add(undoAfter); f.observing() && time.Now().Before(late) {
 		return late
 	}
 	f.undoing = nil
@@ -514,5 +514,5 @@ func contentOf(e crdt.Entry) crdt.Content {
 	if v == nil {
 		return crdt.Content{}
 	}
-	return crdt.Content{Hash: v.Content, Size: v.Size, Blocks: v.Blocks, MTime: v.MTime, Target: v.Target}
+	return crdt.Content{Hash: v.Content, Size: v.Size, Blocks: v.Blocks, MTime: e.MTime(), Target: v.Target}
 }

@@ -12,9 +12,12 @@ import (
 	"sheaf/replication/chunk"
 )
 
-// A folderIndex is a folder as its sessions see it: a replication.Index. All
+// A folderIndex is a folder as a session sees it: a replication.Index. All
 // its methods may be called concurrently.
-type folderIndex struct{ f *Folder }
+type folderIndex struct {
+	f    *Folder
+	peer string // whose session it is
+}
 
 var _ replication.Index = folderIndex{}
 
@@ -32,6 +35,7 @@ func (x folderIndex) Wait(ctx context.Context, seq uint64, p replication.Progres
 		}
 		select {
 		case <-changed:
+			x.f.pace(ctx, x.peer)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -102,6 +106,7 @@ func (x folderIndex) Apply(ctx context.Context, from replication.DeviceID, id re
 	own := false
 	var applied crdt.Applied
 	var sets []api.ChangeSet
+	var after []func()
 	f.o.learn(b.Entries)
 	err := f.index.Update(func(tx *store.Tx) error {
 		counter := f.index.Counter()
@@ -116,7 +121,10 @@ func (x folderIndex) Apply(ctx context.Context, from replication.DeviceID, id re
 		if applied, err = crdt.Apply(tx, b.Entries); err != nil {
 			return err
 		}
-		if sets, err = watch.sets(tx, tx.Entry, applied, f.o.now()); err != nil {
+		if sets, err = watch.sets(tx, tx.Entry, applied, f.o.clock()); err != nil {
+			return err
+		}
+		if err := f.dropCopies(tx, applied.Entries, func(fn func()) { after = append(after, fn) }); err != nil {
 			return err
 		}
 		for content, list := range b.Lists {
@@ -134,6 +142,9 @@ func (x folderIndex) Apply(ctx context.Context, from replication.DeviceID, id re
 	if err != nil {
 		return err
 	}
+	for _, fn := range after {
+		fn()
+	}
 	if own {
 		// A peer knows changes of this replica that we do not: our database was
 		// restored from an older copy. No dot is ever made twice.
@@ -148,10 +159,23 @@ func (x folderIndex) Apply(ctx context.Context, from replication.DeviceID, id re
 	}
 	if len(applied.Entries) > 0 {
 		f.log.add(sets)
+		f.heard(applied.Entries)
 		f.wake()
 	}
 	f.kick()
 	return nil
+}
+
+// heard notes which entries are others now than when they were put aside.
+func (f *Folder) heard(ids []crdt.EntryID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.news == nil {
+		f.news = make(map[crdt.EntryID]struct{}, len(ids))
+	}
+	for _, id := range ids {
+		f.news[id] = struct{}{}
+	}
 }
 
 // scanned waits for the first scan after a start; a folder that waits for its
@@ -259,6 +283,7 @@ func (s blockSource) ReadBlock(ctx context.Context, folder crdt.FolderID, b chun
 	if err != nil {
 		return nil, err
 	}
+	f.pace(ctx, b.Hash.String())
 	data, ok := f.localBlock(d, b, verify, dst)
 	if !ok {
 		return nil, replication.ErrNotHere
@@ -272,6 +297,7 @@ func (s blockSource) ReadList(ctx context.Context, folder crdt.FolderID, content
 	if err != nil {
 		return nil, err
 	}
+	f.pace(ctx, content.String())
 	var data []byte
 	err = f.index.Read(func(r *store.Reader) error {
 		list, ok, err := r.List(content)

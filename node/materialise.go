@@ -38,13 +38,21 @@ func (f *Folder) block(id crdt.EntryID, passing bool) {
 	b.tries++
 	b.passing = passing
 	// Never for ever, whatever it waits for: what wakes it may have come before.
-	b.until = f.o.now().Add(min(maxBackoff, 100*time.Millisecond<<min(b.tries, 12)))
+	b.until = time.Now().Add(min(maxBackoff, 100*time.Millisecond<<min(b.tries, 12)))
 	f.blocked[id] = b
 }
 
-// unblock lets what waits for something to move be looked at again.
+// unblock lets what waits for something to move be looked at again, and forgets
+// how often an entry was tried that is another one now.
 func (f *Folder) unblock() {
-	now := f.o.now()
+	f.mu.Lock()
+	news := f.news
+	f.news = nil
+	f.mu.Unlock()
+	for id := range news {
+		delete(f.blocked, id)
+	}
+	now := time.Now()
 	for id, b := range f.blocked {
 		if b.passing {
 			b.until = now
@@ -62,7 +70,7 @@ func (f *Folder) waiting(id crdt.EntryID, now time.Time) bool {
 // nextBlocked gives when the first entry that was put aside is due, zero for
 // none. What is due already has just been tried.
 func (f *Folder) nextBlocked() (again time.Time) {
-	now := f.o.now()
+	now := time.Now()
 	for id, b := range f.blocked {
 		switch {
 		case b.until.Before(now.Add(-2 * maxBackoff)):
@@ -112,7 +120,7 @@ func (f *Folder) materialise(w *work) (more bool, again time.Time, err error) {
 		if len(ids) == 0 {
 			return nil
 		}
-		view := planReader{r: r}
+		view := planReader{r: r, rotten: f.heal}
 		ops, err := plan.Materialise(view, ids, f.leaveAlone)
 		if err != nil {
 			return err
@@ -153,7 +161,7 @@ func takesAway(op plan.Op) bool { return op.Removes() || op.Replaces() }
 // nextBehind gives the next page of what is behind and can be worked on. The
 // page is zero again when the end was reached.
 func (f *Folder) nextBehind(r *store.Reader) (ids []crdt.EntryID, err error) {
-	now := f.o.now()
+	now := time.Now()
 	// What was passed may be possible now: who finds nothing in the rest looks once
 	// at all.
 	rest := f.page != 0
@@ -379,9 +387,8 @@ func (f *Folder) operate(ctx context.Context, paths *diskPaths, op plan.Op, base
 	default:
 		return fmt.Errorf("plan asks to %v, which this release cannot do", op.Do)
 	}
-	if op.Removes() && errors.Is(err, fs.ErrNotExist) {
-		err = nil // gone already: that is what was wanted
-	}
+	// What is to be removed and is not there may have been deleted here too, or
+	// renamed, which saves it: looking at its name leads to recordGone, which tells.
 	if err != nil {
 		return err
 	}
@@ -390,13 +397,23 @@ func (f *Folder) operate(ctx context.Context, paths *diskPaths, op plan.Op, base
 		base.Here, base.At, base.Stat = false, crdt.Location{}, stat.Stat{}
 		return nil
 	}
-	base.Here, base.At, base.Stat = true, op.To, st
+	if moves(op.Do) && st.Kind == stat.Directory && st.Mode != base.Stat.Mode {
+		// Somebody has changed it since it was last looked at: that is to be seen.
+		st.Mode = base.Stat.Mode
+		if to != "" {
+			f.dirty.addPath(to, time.Time{})
+		}
+	}
+	base.Here, base.At, base.Stat = true, op.To, f.placed(to, st)
 	paths.place(op.ID, op.To)
 	if to != "" {
 		f.solved(to)
 	}
 	return nil
 }
+
+// moves tells whether an operation only puts something elsewhere.
+func moves(do plan.Do) bool { return do == plan.Rename || do == plan.Stage || do == plan.Unstage }
 
 // Why something is in the trash, in words for a person.
 const (
@@ -572,6 +589,9 @@ func (f *Folder) isTaken(ctx context.Context, paths *diskPaths, at crdt.Location
 type planReader struct {
 	r     *store.Reader
 	taken func(parent crdt.EntryID, name string) (bool, error)
+	// rotten are entries of which the disk does not hold what the base says: of
+	// these no conflict copy can be kept.
+	rotten map[crdt.EntryID]string
 }
 
 var _ plan.Reader = planReader{}
@@ -603,6 +623,9 @@ func (p planReader) BaseChildren(parent crdt.EntryID) (ids []crdt.EntryID, err e
 }
 
 func (p planReader) BaseVersions(id crdt.EntryID) (dots []crdt.Dot, err error) {
+	if _, ok := p.rotten[id]; ok {
+		return nil, nil
+	}
 	b, ok, err := p.r.Base(id)
 	if err != nil || !ok {
 		return nil, err

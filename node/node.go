@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"runtime"
 	"sync"
 	"time"
 
@@ -51,6 +52,14 @@ type Node struct {
 	book      *addressBook
 	replicas  *replicaNames
 	joins     *joinLimit
+
+	// What sessions need of the account and the mesh, which a simulation has
+	// others for.
+	opener     replication.Opener
+	authority  replication.Authority
+	timing     replication.Timing
+	deviceName func(replication.DeviceID) string
+	greet      func(ctx context.Context, peer replication.DeviceID) // on each connection, beside its session
 
 	stop chan bool     // restart?
 	said chan struct{} // a person's word is to be passed on; holds one
@@ -114,7 +123,7 @@ func Open(_ context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n.fetcher = replication.NewFetcher(replication.FetcherConfig{
-		Opener: opener{n.mesh},
+		Opener: n.opener,
 		Changed: func(id crdt.FolderID) {
 			if f := n.folder(id); f != nil {
 				f.sources.Add(1)
@@ -162,8 +171,14 @@ func (n *Node) openMesh() (err error) {
 	if err != nil {
 		return api.Errorf(api.ErrFailed, "give other addresses with --listen, or see what uses these", "cannot listen: %w", err)
 	}
-	n.mesh.Handle(wire.IndexProtocol, n.serveIndex)
-	n.mesh.Handle(wire.BlocksProtocol, n.serveBlocks)
+	n.opener, n.authority = opener{n.mesh}, authority{n.account, n}
+	n.deviceName = func(peer replication.DeviceID) string { return n.account.name(mesh.DeviceID(peer)) }
+	n.greet = func(ctx context.Context, peer replication.DeviceID) {
+		n.exchangeStatements(ctx, mesh.DeviceID(peer))
+		n.sayWords(ctx, mesh.DeviceID(peer))
+	}
+	n.mesh.Handle(wire.IndexProtocol, func(ctx context.Context, peer mesh.DeviceID, s mesh.Stream) { n.serveIndex(ctx, peer, s) })
+	n.mesh.Handle(wire.BlocksProtocol, func(ctx context.Context, peer mesh.DeviceID, s mesh.Stream) { n.serveBlocks(ctx, peer, s) })
 	n.mesh.Handle(groupsProtocol, n.serveGroups)
 	n.mesh.Handle(joinProtocol, n.serveJoin)
 	n.mesh.Handle(wordProtocol, n.serveWords)
@@ -189,10 +204,10 @@ func (n *Node) openFolders() error {
 		limits.Window = massWindow
 		limits.Entries, limits.Share = n.cfg.Hold.Entries, float64(n.cfg.Hold.Percent)/100
 		f := newFolder(d, id, index, folderOptions{
-			author: n.desc.Name, chunker: chunker, fetch: n.fetcher.Fetch, limits: limits,
+			open: disk.NewOS, watcher: n.watcher, hashers: runtime.GOMAXPROCS(0), boot: bootID(), author: n.desc.Name, chunker: chunker, fetch: n.fetcher.Fetch, limits: limits,
 			disk: disk.Options{Device: n.desc.Name, Log: n.log, Floor: n.floor(d.Path)},
 			scan: n.cfg.Scan.Interval, rehash: n.cfg.Scan.Rehash, watch: n.cfg.Watch, keep: n.cfg.Trash.Keep, keepMost: n.trashMost,
-			now: time.Now, log: n.log, event: n.event, deviceOf: n.replicas.name, learn: n.replicas.learn,
+			clock: time.Now, log: n.log, event: n.event, deviceOf: n.replicas.name, learn: n.replicas.learn,
 			remember: func(fresh, paused bool) error { return n.rememberFolder(i, fresh, paused) },
 			word:     n.spread,
 		})
@@ -210,6 +225,15 @@ func (n *Node) openFolders() error {
 		}
 	}
 	return nil
+}
+
+// watcher makes what tells of changes on a folder's disk.
+func (n *Node) watcher(fs disk.FS) *disk.Watcher {
+	o := disk.WatchOptions{Log: n.log}
+	if !n.cfg.Watch {
+		return disk.NewUnwatched(fs, o)
+	}
+	return disk.NewWatcher(fs, o)
 }
 
 // spread keeps a person's word and has it told to all peers. It is called by a
@@ -362,7 +386,7 @@ func (n *Node) problem(key, what, remedy string) {
 
 // violation reports a peer that broke the rules.
 func (n *Node) violation(v *replication.Violation) {
-	name := n.account.name(mesh.DeviceID(v.Peer))
+	name := n.deviceName(v.Peer)
 	n.log.Error("a device broke the rules", "device", name, "err", v.Err)
 	n.problem("violation/"+v.Peer.String(), fmt.Sprintf("%s sent what it must not: %v", name, v.Err), "update Sheaf there; if it goes on, `sheaf device remove "+name+"`")
 }

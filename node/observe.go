@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"path"
-	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -72,7 +71,7 @@ func (f *Folder) startScan() {
 // did there. It tells whether more is due at once.
 func (f *Folder) observe(w *work) (more bool, err error) {
 	if len(f.stack) == 0 && len(f.backlog) == 0 && f.scan.running && f.scan.listed.IsZero() {
-		f.scan.listed = f.o.now()
+		f.scan.listed = time.Now()
 	}
 	if len(f.stack) == 0 && len(f.backlog) == 0 && f.scan.running && f.seenAll() {
 		f.scan.running, f.scan.listed = false, time.Time{}
@@ -118,12 +117,12 @@ func (f *Folder) seenAll() bool {
 	if f.readingNow() {
 		return false
 	}
-	return f.dirty.empty() || f.o.now().Sub(f.scan.listed) > scanPatience
+	return f.dirty.empty() || time.Since(f.scan.listed) > scanPatience
 }
 
 // sight fills the backlog with what is seen in the directories that are due.
 func (f *Folder) sight(w *work) (more bool, err error) {
-	due := f.dirty.take(f.o.now(), 64)
+	due := f.dirty.take(time.Now(), 64)
 	if len(due) == 0 && len(f.stack) == 0 {
 		return false, nil
 	}
@@ -197,7 +196,7 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 		return nil, nil
 	default:
 		// What cannot be listed is unknown, and nothing in it is gone.
-		f.problem(l.dir, "this directory cannot be read, so nothing in it is sent or changed: "+err.Error(), "allow your user to read it (chmod u+rx), or check the disk")
+		f.problem(l.dir, unreadableDir+", so nothing in it is sent or changed: "+err.Error(), "allow your user to read it (chmod u+rx), or check the disk")
 		return nil, nil
 	}
 	if id != crdt.Root {
@@ -210,12 +209,12 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 		if b.Stat.Inode != listing.Dir.Inode {
 			f.dirty.addPath(l.dir, time.Time{})
 			if l.whole {
-				f.dirty.addDir(l.dir, l.deep, f.o.now().Add(2*settleDelay))
+				f.dirty.addDir(l.dir, l.deep, time.Now().Add(2*settleDelay))
 			}
 			return nil, nil
 		}
 	}
-	f.solved(l.dir)
+	f.readable(r, l.dir, id)
 	s := plan.Sighting{Dir: id, Complete: l.whole, Blocked: make(map[string]string)}
 	for _, skip := range listing.Skipped {
 		s.Blocked[skip.Name] = skip.Reason
@@ -261,6 +260,10 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 			if l.deep && b.Item.Stat.Kind == stat.Directory {
 				f.stack = append(f.stack, deepDir{path: p, id: b.Known.ID, known: true})
 			}
+			continue
+		}
+		if b.Unsure {
+			f.dirty.addDir(l.dir, false, time.Time{})
 			continue
 		}
 		if b.Is == plan.Gone {
@@ -376,7 +379,7 @@ func knownOf(b store.Base) plan.Known {
 // is put back; large files are handed to a worker and come again.
 func (f *Folder) read(w *work, seen []sighting) ([]sighting, error) {
 	group, ctx := errgroup.WithContext(w.ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	group.SetLimit(f.o.hashers)
 	results := make([]hashResult, len(seen))
 	wanted := make([]bool, len(seen))
 	for i := range seen {
@@ -438,11 +441,12 @@ func (f *Folder) read(w *work, seen []sighting) ([]sighting, error) {
 			if s.Item.Stat.Kind == stat.Symlink {
 				s.Content.Blocks = 0
 			}
+			s.Torn = f.torn(s)
 		case errors.Is(r.err, errReading):
 			continue
 		case errors.Is(r.err, disk.ErrChanging):
 			if _, early := f.early(s.Item.Stat); !early {
-				f.dirty.addPath(s.path, f.o.now().Add(2*settleDelay))
+				f.dirty.addPath(s.path, time.Now().Add(2*settleDelay))
 			}
 			continue
 		case errors.Is(r.err, fs.ErrNotExist):
@@ -463,7 +467,7 @@ const hashedKept = 10 * time.Second
 
 // forgetHashes drops hashes that nobody came for.
 func (f *Folder) forgetHashes() {
-	now := f.o.now()
+	now := time.Now()
 	for p, h := range f.hashing {
 		if !h.done.IsZero() && now.Sub(h.done) > hashedKept {
 			delete(f.hashing, p)
@@ -492,12 +496,11 @@ func (f *Folder) early(st stat.Stat) (due time.Time, early bool) {
 	if last == 0 {
 		last = st.Modified
 	}
-	changed := time.Unix(0, last)
-	now := f.o.now()
-	if changed.After(now) || now.Sub(changed) >= settleDelay {
+	age := f.o.clock().Sub(time.Unix(0, last))
+	if age < 0 || age >= settleDelay {
 		return time.Time{}, false
 	}
-	return changed.Add(settleDelay), true
+	return time.Now().Add(settleDelay - age), true
 }
 
 func (f *Folder) hash(ctx context.Context, p string, expect stat.Stat) hashResult {
@@ -510,7 +513,9 @@ func (f *Folder) hashLater(w *work, p string, expect stat.Stat) {
 	f.hashing[p] = hashResult{path: p}
 	d := f.disk
 	w.group.Go(func() error {
+		f.pace(w.ctx, p)
 		h, err := d.Hash(w.ctx, p, expect, f.o.chunker)
+		f.pace(w.ctx, p)
 		select {
 		case f.hashed <- hashResult{path: p, stat: expect, hashed: h, err: err}:
 		case <-w.ctx.Done():

@@ -59,23 +59,20 @@ func (n *Node) connected(ctx context.Context, running *sync.WaitGroup, peer repl
 	n.sessions[peer] = s
 	n.seen[peer] = time.Now()
 	n.mu.Unlock()
-	s.SetFolders(n.sessionFolders())
-	n.log.Info("connected", "device", n.account.name(mesh.DeviceID(peer)))
+	s.SetFolders(n.sessionFolders(peer))
+	n.log.Info("connected", "device", n.deviceName(peer))
 	n.event(api.EventPeer, nil)
-	running.Go(func() {
-		n.exchangeStatements(ctx, mesh.DeviceID(peer))
-		n.sayWords(ctx, mesh.DeviceID(peer))
-	})
+	running.Go(func() { n.greet(ctx, peer) })
 	running.Go(func() {
 		err := s.Run(ctx)
 		var version *wire.VersionError
 		switch {
 		case ctx.Err() != nil || err == nil:
 		case errors.As(err, &version):
-			name := n.account.name(mesh.DeviceID(peer))
+			name := n.deviceName(peer)
 			n.problem("version/"+peer.String(), name+": "+version.Error(), "update Sheaf on the older of the two devices")
 		default:
-			n.log.Warn("session ended", "device", n.account.name(mesh.DeviceID(peer)), "err", err)
+			n.log.Warn("session ended", "device", n.deviceName(peer), "err", err)
 		}
 	})
 }
@@ -84,8 +81,8 @@ func (n *Node) connected(ctx context.Context, running *sync.WaitGroup, peer repl
 func (n *Node) newSession(peer replication.DeviceID) *replication.Session {
 	return replication.NewSession(replication.Config{
 		Peer: peer, Store: replication.StoreID(n.db.ID()), Program: "sheaf " + n.o.Version,
-		Opener: opener{n.mesh}, Source: blockSource{n}, Authority: authority{n.account, n},
-		Fetcher: n.fetcher, Violation: n.violation, Log: n.log,
+		Opener: n.opener, Source: blockSource{n}, Authority: n.authority,
+		Fetcher: n.fetcher, Violation: n.violation, Log: n.log, Timing: n.timing,
 	})
 }
 
@@ -102,7 +99,7 @@ func (n *Node) disconnected(peer replication.DeviceID) {
 	for _, f := range n.folders {
 		f.left(peer)
 	}
-	n.log.Info("disconnected", "device", n.account.name(mesh.DeviceID(peer)))
+	n.log.Info("disconnected", "device", n.deviceName(peer))
 	n.event(api.EventPeer, nil)
 }
 
@@ -133,11 +130,11 @@ func (n *Node) membersChanged(ctx context.Context, running *sync.WaitGroup) {
 	n.mesh.Refresh()
 }
 
-// sessionFolders gives the folders as sessions need them.
-func (n *Node) sessionFolders() []replication.Folder {
+// sessionFolders gives the folders as the session with a peer needs them.
+func (n *Node) sessionFolders(peer replication.DeviceID) []replication.Folder {
 	list := make([]replication.Folder, 0, len(n.folders))
 	for _, f := range n.folders {
-		list = append(list, replication.Folder{Index: folderIndex{f}, Paused: f.isPaused()})
+		list = append(list, replication.Folder{Index: folderIndex{f, peer.String()}, Paused: f.isPaused()})
 	}
 	return list
 }
@@ -146,8 +143,8 @@ func (n *Node) sessionFolders() []replication.Folder {
 func (n *Node) foldersChanged() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, s := range n.sessions {
-		s.SetFolders(n.sessionFolders())
+	for peer, s := range n.sessions {
+		s.SetFolders(n.sessionFolders(peer))
 	}
 }
 
@@ -172,18 +169,18 @@ func (n *Node) session(ctx context.Context, peer mesh.DeviceID) *peerSession {
 	return nil
 }
 
-func (n *Node) serveIndex(ctx context.Context, peer mesh.DeviceID, s mesh.Stream) {
+func (n *Node) serveIndex(ctx context.Context, peer mesh.DeviceID, s replication.Stream) {
 	if session := n.session(ctx, peer); session != nil {
 		if err := session.ServeIndex(ctx, s); err != nil && ctx.Err() == nil {
-			n.log.Debug("index stream ended", "device", n.account.name(peer), "err", err)
+			n.log.Debug("index stream ended", "device", n.deviceName(replication.DeviceID(peer)), "err", err)
 		}
 	}
 }
 
-func (n *Node) serveBlocks(ctx context.Context, peer mesh.DeviceID, s mesh.Stream) {
+func (n *Node) serveBlocks(ctx context.Context, peer mesh.DeviceID, s replication.Stream) {
 	if session := n.session(ctx, peer); session != nil {
 		if err := session.ServeBlocks(ctx, s); err != nil && ctx.Err() == nil {
-			n.log.Debug("block stream ended", "device", n.account.name(peer), "err", err)
+			n.log.Debug("block stream ended", "device", n.deviceName(replication.DeviceID(peer)), "err", err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"sheaf/crdt"
 	"sheaf/node/api"
 	"sheaf/node/disk"
 )
@@ -42,6 +43,23 @@ func (f *Folder) solved(p string) {
 	}
 }
 
+// unreadableDir begins what is said of a directory that cannot be listed.
+const unreadableDir = "this directory cannot be read"
+
+// readable takes back what was wrong with a directory that could be listed: all of
+// it, unless it is to go from this disk; then that it could not be listed.
+func (f *Folder) readable(r reader, dir string, id crdt.EntryID) {
+	f.mu.Lock()
+	p, ok := f.problems[dir]
+	f.mu.Unlock()
+	if !ok {
+		return
+	}
+	if n, _, err := r.Node(id); id == crdt.Root || strings.HasPrefix(p.What, unreadableDir) || err == nil && n.Visible() {
+		f.solved(dir)
+	}
+}
+
 // solvedBelow forgets what was wrong with paths that are no longer there.
 func (f *Folder) solvedBelow(dir string) {
 	f.mu.Lock()
@@ -55,6 +73,18 @@ func (f *Folder) solvedBelow(dir string) {
 
 // listProblems gives them in the order of their paths.
 func (f *Folder) listProblems() []api.Problem {
+	list := f.ownProblems()
+	if w := f.watching.Load(); w != nil {
+		for _, p := range w.Problems() {
+			list = append(list, api.Problem{Path: f.treePath("."), What: p.Text, Remedy: p.Remedy})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b api.Problem) int { return strings.Compare(a.Path, b.Path) })
+	return list
+}
+
+// ownProblems gives those that are not the watcher's.
+func (f *Folder) ownProblems() []api.Problem {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	list := make([]api.Problem, 0, len(f.problems)+1)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path"
@@ -69,9 +70,16 @@ func (r *recording) run(tx *store.Tx, seen []sighting) error {
 	f := r.f
 	r.tx, r.paths, r.bases = tx, newDiskPaths(tx), make(map[crdt.EntryID]store.Base)
 	r.rec = crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, f.writer())
-	views := txViews{f: f, tx: tx, leaving: r.leaving}
+	views := txViews{f: f, tx: tx, leaving: r.leaving, vanished: make(map[crdt.ContentHash][]plan.Known)}
+	for _, s := range seen {
+		// What is gone from one name may stand under another, seen at once.
+		if k := s.Known; s.Is == plan.Gone && k.Kind == crdt.File && k.Stat.Size > 0 {
+			views.vanished[k.Content] = append(views.vanished[k.Content], *k)
+		}
+	}
 	var decisions []judged
 	once := make(map[string]bool, len(seen))
+	bound := make(map[crdt.EntryID]bool)
 	for _, s := range seen {
 		ok, err := r.current(s)
 		if err != nil {
@@ -81,6 +89,12 @@ func (r *recording) run(tx *store.Tx, seen []sighting) error {
 			// A scan and an event may both have seen it.
 			ok = ok && !once[s.path]
 			once[s.path] = true
+			if s.Known != nil {
+				// And taken it for two things: what is decided of one changes what the
+				// other is.
+				ok = ok && !bound[s.Known.ID]
+				bound[s.Known.ID] = true
+			}
 		}
 		if !ok {
 			// Something came in between; it is looked at once more.
@@ -96,6 +110,14 @@ func (r *recording) run(tx *store.Tx, seen []sighting) error {
 		}
 		if err != nil {
 			return err
+		}
+		if s.Is == plan.New && d.ID != (crdt.EntryID{}) {
+			if bound[d.ID] { // one that vanished comes up again once alone
+				p := s.path
+				r.later(func() { f.dirty.addPath(p, time.Time{}) })
+				continue
+			}
+			bound[d.ID] = true
 		}
 		decisions = append(decisions, judged{s, d})
 	}
@@ -211,12 +233,12 @@ func (r *recording) gate(decisions []judged) ([]judged, error) {
 			pending.Rewritten = append(pending.Rewritten, id)
 		}
 	}
-	v := plan.Gate(pending, &f.tally, f.o.now(), f.o.limits, f.releasedOut)
+	v := plan.Gate(pending, &f.tally, time.Now(), f.o.limits, f.releasedOut)
 	held := make(map[crdt.EntryID]bool)
 	for _, id := range v.Hold {
 		held[id] = true
 	}
-	now := f.o.now()
+	now := time.Now()
 	out := decisions[:0]
 	any := false
 	for _, d := range decisions {
@@ -267,31 +289,34 @@ func (r *recording) carry(d judged) error {
 		id := d.Known.ID
 		r.later(func() { f.found(id) })
 	}
+	f.o.log.Debug("seen", "path", d.path, "is", d.Is.String(), "do", d.Do, "steps", d.Steps, "id", d.ID)
 	p := d.path
 	r.later(func() { delete(f.postponed, p) })
 	switch d.Do {
 	case plan.Nothing:
-	case plan.Pend:
-		known, now := *d.Known, f.o.now()
+	case plan.Pend, plan.Drop:
+		// Also what the index no longer shows: it may have been renamed here, which
+		// saves it from the deletion.
+		known, now := *d.Known, time.Now()
 		r.later(func() { f.missing(known, now) })
 		return nil
-	case plan.Drop:
-		e, _, err := r.tx.Entry(d.ID)
-		if err != nil {
-			return err
-		}
-		return r.tx.SetBase(store.Base{ID: d.ID, Entry: e})
 	case plan.Postpone:
-		waits, due := d, f.o.now().Add(goneDelay+settleDelay)
+		waits, now := d, time.Now()
+		due := now.Add(postponedFor)
 		r.later(func() {
 			f.dirty.addPath(waits.path, due)
-			f.postponed[waits.path] = waits
+			f.postponed[waits.path] = waiting{waits, now}
 		})
 		return nil
 	case plan.Rot:
 		id, p := d.ID, d.path
 		r.later(func() { f.rotten(id, p) })
-		return nil
+		b, ok, err := r.tx.Base(id)
+		if err != nil || !ok || b.Stat == d.Item.Stat {
+			return err
+		}
+		b.Stat = d.Item.Stat
+		return r.tx.SetBase(b)
 	case plan.Refresh:
 		b, _, err := r.tx.Base(d.ID)
 		if err != nil {
@@ -308,6 +333,15 @@ func (r *recording) carry(d judged) error {
 			// became of that one shows at its own name.
 			if from, err := r.paths.of(d.Known.ID); err == nil {
 				r.later(func() { f.dirty.addPath(from, time.Time{}) })
+			}
+		}
+		if b, ok, err := r.tx.Base(d.ID); err != nil {
+			return err
+		} else if ok && b.Here && contentOf(b.Entry).Hash != d.Content.Hash && d.Content.Hash != (crdt.ContentHash{}) {
+			// What was here has been replaced, by somebody who saw it, with what others
+			// have put there too.
+			if err := f.endVersions(r.tx, r.rec, b.Entry); err != nil {
+				return err
 			}
 		}
 		if err := r.adopt(d); err != nil {
@@ -375,7 +409,7 @@ func (f *Folder) unrecordable(p string, err *crdt.ChangeError) {
 	default:
 		// The disk has moved on since it was seen: it is looked at once more.
 		f.o.log.Debug("record", "err", err)
-		f.dirty.addPath(p, f.o.now().Add(settleDelay))
+		f.dirty.addPath(p, time.Now().Add(settleDelay))
 	}
 }
 
@@ -415,12 +449,12 @@ func (r *recording) adopt(d judged) error {
 		if st, err = r.f.disk.SetAttrs(d.path, st, &mode, mtime); err != nil {
 			p := d.path
 			r.f.o.log.Debug("adopt", "err", err)
-			r.later(func() { r.f.dirty.addPath(p, r.f.o.now().Add(settleDelay)) })
+			r.later(func() { r.f.dirty.addPath(p, time.Now().Add(settleDelay)) })
 			return nil
 		}
 		r.touched = true
 	}
-	return r.tx.SetBase(store.Base{ID: d.ID, Entry: e, Here: true, At: d.At, Stat: st})
+	return r.tx.SetBase(store.Base{ID: d.ID, Entry: e, Here: true, At: d.At, Stat: r.f.placed(d.path, st)})
 }
 
 // write joins what was recorded into the index and brings the base up to it.
@@ -464,19 +498,83 @@ func (f *Folder) joinLocal(tx *store.Tx, rec *crdt.Recorder, bases map[crdt.Entr
 	if err := tx.SetCounter(rec.Counter()); err != nil {
 		return err
 	}
-	sets, err := watch.sets(tx, tx.Entry, applied, f.o.now())
+	sets, err := watch.sets(tx, tx.Entry, applied, f.o.clock())
 	if err != nil {
 		return err
+	}
+	for _, x := range rec.Ended() {
+		if err := tx.PutEnded(x, f.o.clock()); err != nil {
+			return err
+		}
 	}
 	done(applied)
 	later(func() { f.log.add(sets) })
 	return nil
 }
 
+// endVersions notes that what an entry showed here was ended by a person in a way
+// that changes nothing else in the index.
+func (f *Folder) endVersions(tx *store.Tx, rec *crdt.Recorder, e crdt.Entry) error {
+	for _, v := range e.Versions() {
+		x := crdt.Ended{Copy: crdt.ConflictID(e.ID, v.Dot), Dot: v.Dot}
+		if err := tx.PutEnded(x, f.o.clock()); err != nil {
+			return err
+		}
+		if err := rec.DropCopy(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropCopies removes what came in of conflict copies of versions that a person had
+// replaced or deleted on this disk before the conflict was known here.
+func (f *Folder) dropCopies(tx *store.Tx, came []crdt.EntryID, later func(func())) error {
+	rec := crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, f.writer())
+	for _, id := range came {
+		if id.Kind() == crdt.Directory {
+			continue
+		}
+		x, ok, err := tx.Ended(id)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if err := rec.DropCopy(x); err != nil {
+			return err
+		}
+	}
+	if len(rec.Entries()) == 0 {
+		return nil
+	}
+	return f.joinLocal(tx, rec, nil, func(crdt.Applied) {}, later)
+}
+
+// endedKept is for how long it is remembered that a version was replaced: longer
+// than a device is away that may not have heard of it.
+const endedKept = 365 * 24 * time.Hour
+
+// forgetEnded lets go of what has been remembered for long enough.
+func (f *Folder) forgetEnded() error {
+	const slice = 1000
+	for n := slice; n == slice; {
+		err := f.index.Update(func(tx *store.Tx) (err error) {
+			n, err = tx.SweepEnded(f.o.clock().Add(-endedKept), slice)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // writer says who makes a change on this device now. Inside a transaction only:
 // the counter is the last that was used.
 func (f *Folder) writer() crdt.Writer {
-	return crdt.Writer{Folder: f.id, Replica: f.index.Replica(), Counter: f.index.Counter(), Author: f.o.author, Now: f.o.now().UnixMilli()}
+	return crdt.Writer{Folder: f.id, Replica: f.index.Replica(), Counter: f.index.Counter(), Author: f.o.author, Now: f.o.clock().UnixMilli()}
 }
 
 // remove records the deletion of entries that the gate has let through: all
@@ -520,11 +618,121 @@ func (f *Folder) remove(ctx context.Context, ids []crdt.EntryID) error {
 	return nil
 }
 
+// drop takes entries that are gone from this disk, and from the index too, out of
+// the base, with all that it has below them.
+func (f *Folder) drop(ids []crdt.EntryID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	var after []func()
+	err := f.index.Update(func(tx *store.Tx) error {
+		rec := crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, f.writer())
+		for _, top := range ids {
+			below, err := descendants(&tx.Reader, top)
+			if err != nil {
+				return err
+			}
+			for _, id := range below {
+				b, ok, err := tx.Base(id)
+				if err != nil {
+					return err
+				}
+				if !ok || !b.Here {
+					continue
+				}
+				// What the index shows elsewhere is brought there again.
+				entry := b.Entry
+				if node, _, err := tx.Node(id); err != nil {
+					return err
+				} else if !node.Visible() {
+					if entry, _, err = tx.Entry(id); err != nil {
+						return err
+					}
+				}
+				if err := f.endVersions(tx, rec, b.Entry); err != nil {
+					return err
+				}
+				if err := tx.SetBase(store.Base{ID: id, Entry: entry}); err != nil {
+					return err
+				}
+			}
+		}
+		if len(rec.Entries()) == 0 {
+			return nil
+		}
+		return f.joinLocal(tx, rec, nil, func(crdt.Applied) {}, func(fn func()) { after = append(after, fn) })
+	})
+	if err != nil {
+		return err
+	}
+	for _, fn := range after {
+		fn()
+	}
+	for _, id := range ids {
+		f.found(id)
+	}
+	return nil
+}
+
+// affirm says again what this disk has of entries of which nobody has what is shown.
+//
+// A move, or a change of metadata alone, saves an entry from a deletion that did not
+// know of it. It then shows the last version that there was, and that may have been
+// on the deleter's disk alone, made and deleted before anybody had it. What we have
+// was seen by whoever saved the entry, or by us: it is better than nothing, and
+// nobody deleted it knowing of the move.
+func (f *Folder) affirm(ids []crdt.EntryID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	var after []func()
+	said := false
+	err := f.index.Update(func(tx *store.Tx) error {
+		rec := crdt.NewRecorder(crdt.RowsBase{Rows: tx}, tx, f.writer())
+		bases := make(map[crdt.EntryID]store.Base)
+		for _, id := range ids {
+			e, ok, err := tx.Entry(id)
+			if err != nil {
+				return err
+			}
+			b, here, err := tx.Base(id)
+			if err != nil {
+				return err
+			}
+			n, _, err := tx.Node(id)
+			if err != nil {
+				return err
+			}
+			shown, have := e.Shown(), b.Entry.Shown()
+			if !ok || !here || !b.Here || !e.IsLive() || len(e.Versions()) > 0 || have == nil || shown.Content == have.Content || b.At.Parent != n.At.Parent || b.At.Name != n.Shown {
+				continue
+			}
+			if err := rec.Edit(id, contentOf(b.Entry), b.Entry.Mode()); err != nil {
+				return fmt.Errorf("say again what %q holds: %w", b.At.Name, err)
+			}
+			bases[id], said = b, true
+		}
+		return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, func(fn func()) { after = append(after, fn) })
+	})
+	if err != nil {
+		return err
+	}
+	for _, fn := range after {
+		fn()
+	}
+	if said {
+		f.wake()
+	}
+	return nil
+}
+
 // txViews is what plan.Decide looks up, inside a transaction.
 type txViews struct {
 	f       *Folder
 	tx      *store.Tx
 	leaving map[crdt.EntryID]bool
+	// vanished are those seen as gone in this transaction, by content.
+	vanished map[crdt.ContentHash][]plan.Known
 }
 
 var _ plan.Views = txViews{}
@@ -566,7 +774,12 @@ func (v txViews) Here(id crdt.EntryID) (bool, error) {
 func (v txViews) Vanished(content crdt.ContentHash) (list []plan.Known, err error) {
 	for id := range v.f.goneBy[content] {
 		if list = append(list, v.f.gone[id].known); len(list) == 2 {
-			break
+			return list, nil
+		}
+	}
+	for _, k := range v.vanished[content] {
+		if !slices.ContainsFunc(list, func(x plan.Known) bool { return x.ID == k.ID }) {
+			list = append(list, k)
 		}
 	}
 	return list, nil
@@ -578,6 +791,31 @@ func (v txViews) Leaving(id crdt.EntryID) bool {
 	}
 	b, ok, err := v.tx.Base(id)
 	return err == nil && (!ok || !b.Here)
+}
+
+// A waiting sighting was postponed: something that was renamed onto a name which is
+// still to be recorded as free.
+type waiting struct {
+	judged
+	at time.Time
+}
+
+// postponedFor is when what was postponed is looked at again.
+const postponedFor = goneDelay + settleDelay
+
+// renamedHere gives the entries that are gone from where they were and have just
+// been seen elsewhere, by sightings that wait.
+func (f *Folder) renamedHere() map[crdt.EntryID]bool {
+	ids := make(map[crdt.EntryID]bool)
+	for p, d := range f.postponed {
+		// One that is not seen again has gone from there as well.
+		if time.Since(d.at) > 4*postponedFor {
+			delete(f.postponed, p)
+		} else if d.Known != nil {
+			ids[d.Known.ID] = true
+		}
+	}
+	return ids
 }
 
 // rescue records what was renamed onto the very name of a directory above it
@@ -601,7 +839,7 @@ func (f *Folder) missing(k plan.Known, now time.Time) {
 	if _, ok := f.gone[k.ID]; ok {
 		return
 	}
-	f.gone[k.ID] = goneEntry{since: now, known: k}
+	f.gone[k.ID] = goneEntry{since: now, known: k, scan: f.nextScan()}
 	f.gateNext = time.Time{}
 	if k.Kind == crdt.File && k.Stat.Size > 0 {
 		by := f.goneBy[k.Content]

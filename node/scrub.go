@@ -7,6 +7,7 @@ import (
 
 	"sheaf/crdt"
 	"sheaf/node/api"
+	"sheaf/node/disk"
 	"sheaf/node/plan"
 	"sheaf/node/store"
 )
@@ -25,6 +26,11 @@ const scrubSpace = "scrub"
 
 // scrub runs until ctx ends. every is the time in which all is to be read.
 func (f *Folder) scrub(ctx context.Context, every time.Duration) error {
+	if f.crashed {
+		if err := f.recheck(ctx); err != nil && ctx.Err() == nil {
+			f.o.log.Warn("reading again what was written before the power cut", "folder", f.name, "err", err)
+		}
+	}
 	if every <= 0 {
 		return nil
 	}
@@ -117,31 +123,38 @@ func (f *Folder) scrubNext(ctx context.Context) (bytes int64, end bool, err erro
 		if d == nil {
 			return bytes, true, nil
 		}
-		h, err := d.Hash(ctx, x.path, x.base.Stat, f.o.chunker)
-		if ctx.Err() != nil {
-			return bytes, false, ctx.Err()
-		}
-		bytes += x.base.Stat.Size + 1
-		if err != nil {
-			continue // changed meanwhile: that is the scan's affair
-		}
-		if v := x.base.Entry.Shown(); v != nil && crdt.ContentHash(h.Content) != v.Content {
-			err := f.do(ctx, func(context.Context) error {
-				f.rotten(x.id, x.path)
-				return nil
-			})
-			if err != nil && !errors.Is(err, errStopped) {
-				return bytes, false, err
-			}
+		n, err := f.reread(ctx, d, x.id, x.path, x.base)
+		if bytes += n; err != nil {
+			return bytes, false, err
 		}
 	}
 	return bytes, next == "", f.db.Put(scrubSpace, f.id.String(), []byte(next))
 }
 
+// reread reads a file and compares it with what is known of it.
+func (f *Folder) reread(ctx context.Context, d *disk.Folder, id crdt.EntryID, p string, b store.Base) (bytes int64, err error) {
+	h, err := d.Hash(ctx, p, b.Stat, f.o.chunker)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	v := b.Entry.Shown()
+	if err != nil || v == nil || crdt.ContentHash(h.Content) == v.Content {
+		return b.Stat.Size + 1, nil // changed meanwhile: that is the scan's affair
+	}
+	err = f.do(ctx, func(context.Context) error {
+		f.rotten(id, p)
+		return nil
+	})
+	if errors.Is(err, errStopped) {
+		err = nil
+	}
+	return b.Stat.Size + 1, err
+}
+
 // healSome has rotten files fetched anew. Control goroutine only.
 func (f *Folder) healSome(w *work) error {
 	for id := range f.heal {
-		if _, busy := f.transfers[id]; busy || f.waiting(id, f.o.now()) {
+		if _, busy := f.transfers[id]; busy || f.waiting(id, time.Now()) {
 			continue
 		}
 		var target plan.Target

@@ -375,7 +375,7 @@ func (n *Node) RevertHold(ctx context.Context, id string) error {
 		case f.undoing != nil:
 			return api.Errorf(api.ErrConflict, "wait a moment", "it is being reverted already")
 		default:
-			f.undoing = &undoing{id: h.ID, since: f.o.now(), done: done}
+			f.undoing = &undoing{id: h.ID, since: time.Now(), done: done}
 		}
 		return nil
 	})

@@ -105,7 +105,9 @@ func (f *Folder) begin(w *work, id crdt.EntryID, target plan.Target, again, loca
 	f.transfers[id] = t
 	d := f.disk
 	w.group.Go(func() error {
+		f.pace(ctx, t.id.String())
 		t.err = f.transfer(ctx, d, t)
+		f.pace(ctx, t.id.String())
 		select {
 		case f.ready <- t:
 		case <-w.ctx.Done():

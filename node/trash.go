@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"path"
@@ -18,13 +19,72 @@ func (f *Folder) expireTrash() {
 	if f.o.keep <= 0 {
 		return
 	}
-	items, bytes, err := f.disk.ExpireTrash(f.o.now(), f.o.keep, f.o.keepMost(f.root))
+	keep := f.o.keep
+	if f.clockLeapt() {
+		keep = -1 // none is too old
+	}
+	items, bytes, err := f.disk.ExpireTrash(f.o.clock(), keep, f.o.keepMost(f.root))
 	if err != nil {
 		f.o.log.Warn("trash not emptied", "folder", f.name, "err", err)
 	}
 	if items > 0 {
 		f.o.log.Info("trash", "folder", f.name, "items", items, "bytes", bytes)
 	}
+}
+
+const (
+	// clockSlack is how far the clock may be set at once and still be believed:
+	// summer time, and what a clock that runs badly is corrected by.
+	clockSlack = 2 * time.Hour
+	// leapGrace is for how long, of running time, nothing in the trash is too old
+	// after the clock has leapt: time to see that it is wrong.
+	leapGrace = 7 * 24 * time.Hour
+	// restGrace is how long a device may be off before its clock is doubted.
+	restGrace = 14 * 24 * time.Hour
+)
+
+// A trashClock is what is remembered of the clock that the trash goes by.
+type trashClock struct {
+	Seen  time.Time     `json:"seen"`  // by the wall clock, when it was last looked at
+	Grace time.Duration `json:"grace"` // left
+
+	looked time.Time // the same moment by time.Now; zero in another life
+}
+
+const trashClockSpace = "trash clock"
+
+// clockLeapt tells whether the clock was lately set by more than it should have to
+// be. A clock set ten years on makes all that is in the trash look old; a battery
+// that is empty does that, or a hand that slipped.
+func (f *Folder) clockLeapt() bool {
+	c := &f.trashClock
+	wall, now := f.o.clock().Round(0), time.Now()
+	if c.Seen.IsZero() {
+		if data, ok, err := f.db.Get(trashClockSpace, f.id.String()); err == nil && ok {
+			_ = json.Unmarshal(data, c) // what cannot be read is as good as none
+		}
+	}
+	switch passed := wall.Sub(c.Seen); {
+	case c.Seen.IsZero(): // the first time
+	case c.looked.IsZero():
+		if passed < -clockSlack || passed > restGrace {
+			c.Grace = leapGrace
+		}
+	default:
+		ran := now.Sub(c.looked)
+		c.Grace = max(0, c.Grace-ran)
+		if off := passed - ran; off < -clockSlack || off > clockSlack {
+			c.Grace = leapGrace
+			f.o.log.Warn("the clock was set: nothing in the trash is too old for a while", "folder", f.name, "by", off)
+		}
+	}
+	c.Seen, c.looked = wall, now
+	if data, err := json.Marshal(c); err == nil {
+		if err := f.db.Put(trashClockSpace, f.id.String(), data); err != nil {
+			f.o.log.Warn("remember the time", "folder", f.name, "err", err)
+		}
+	}
+	return c.Grace > 0
 }
 
 // trashPrefix leads the ID of an item in the tree's trash: the folder it is of.

@@ -182,7 +182,7 @@ func (f *Folder) isLet(id crdt.EntryID) bool {
 
 // wordOf makes a word of a hold that was released: all that goes with it.
 func (f *Folder) wordOf(h *holdRecord) (w word, err error) {
-	w = word{Folder: f.id, ID: h.ID + "-" + f.index.Replica().String()[:8], At: f.o.now().Unix()}
+	w = word{Folder: f.id, ID: h.ID + "-" + f.index.Replica().String()[:8], At: f.o.clock().Unix()}
 	err = f.index.Read(func(r *store.Reader) error {
 		for _, id := range h.Entries {
 			ids := []crdt.EntryID{id}

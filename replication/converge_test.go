@@ -256,6 +256,37 @@ func TestApplyRetries(t *testing.T) {
 
 // A store that has gone back behind what it once sent sends all again, under
 // its new ID or under the old one.
+// TestPeerBegunAnew: a peer that has lost its store, and comes back before its old
+// connection was missed, gets all again, also what it had sent itself.
+func TestPeerBegunAnew(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	a, b := n.device('a', quick()), n.device('b', quick())
+	n.connect(a, b)
+	dir := b.index.mkdir(t, crdt.Root, "d")
+	inStep(t, a, b)
+	a.index.create(t, dir, "f", crdt.Content{Hash: crdt.ContentHash{1}, Size: 1, Blocks: 1})
+	inStep(t, a, b)
+
+	b.mu.Lock()
+	end := b.ends[a.id]
+	b.mu.Unlock()
+	end() // a does not hear of it
+	b.store, b.index = StoreID{'b', 0xfe}, newIndex(testFolder, 'c')
+	s := b.session(a)
+	b.mu.Lock()
+	b.sessions[a.id] = s
+	b.mu.Unlock()
+	b.running.Go(func() { _ = s.Run(b.ctx) })
+	n.reset(a, b)
+	inStep(t, a, b)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.violations)+len(b.violations) > 0 {
+		t.Errorf("violations: %v, %v", a.violations, b.violations)
+	}
+}
+
 func TestStoreGoneBack(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)

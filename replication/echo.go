@@ -8,14 +8,17 @@ import (
 )
 
 // An echo remembers the states of entries that a peer sent, until they were
-// due to be sent to it. What equals them then is not sent: the peer has it.
+// due to be sent to it. What equals them then is not sent: the peer has it, as
+// long as its store is the one that it was sent from. A session may outlive that:
+// of a peer that begins anew the old connection may not have been missed yet.
 //
 // Forgetting costs traffic and nothing else, so it is bounded. Remembering
 // wrongly would lose a change, so states are compared by 128 bits of SHA-256:
 // a peer that made two states collide would hide them from itself alone.
 type echo struct {
-	mu   sync.Mutex
-	sent map[crdt.EntryID]digest
+	mu    sync.Mutex
+	store StoreID // the peer's, of which sent is
+	sent  map[crdt.EntryID]digest
 }
 
 type digest [16]byte
@@ -28,23 +31,31 @@ func digestOf(encoded []byte) digest {
 	return digest(sum[:16])
 }
 
-// heard remembers that the peer sent the entry in this encoding.
-func (e *echo) heard(id crdt.EntryID, encoded []byte) {
+// heard remembers that the peer sent the entry in this encoding, from this store.
+func (e *echo) heard(store StoreID, id crdt.EntryID, encoded []byte) {
 	d := digestOf(encoded)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.sent == nil || len(e.sent) >= maxEcho {
-		e.sent = map[crdt.EntryID]digest{}
+	if e.sent == nil || len(e.sent) >= maxEcho || e.store != store {
+		e.store, e.sent = store, map[crdt.EntryID]digest{}
 	}
 	e.sent[id] = d
 }
 
-// has tells whether the peer sent the entry in this encoding, and forgets it.
-func (e *echo) has(id crdt.EntryID, encoded []byte) bool {
+// forget lets go of all: the peer asks anew, and says itself from where on.
+func (e *echo) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sent = nil
+}
+
+// has tells whether the peer sent the entry in this encoding, from the store that
+// it has, and forgets it.
+func (e *echo) has(store StoreID, id crdt.EntryID, encoded []byte) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	d, ok := e.sent[id]
-	if !ok {
+	if !ok || e.store != store {
 		return false
 	}
 	delete(e.sent, id)

@@ -37,7 +37,7 @@ func (r *remote) run(ctx context.Context) {
 		}
 		r.blame(err)
 		r.f.log.Info("block stream ended, trying again", "peer", r.peer, "error", err, "pause", pause)
-		if !sleep(ctx, jitter(pause)) {
+		if !sleep(ctx, r.f.cfg.Timing.Jitter(pause)) {
 			return
 		}
 		pause = min(2*pause, r.f.cfg.Timing.RetryMax)
@@ -124,6 +124,9 @@ func (r *remote) write(ctx context.Context, c *conn) error {
 		}
 		select {
 		case <-r.wake:
+			if r.f.cfg.Pace != nil {
+				r.f.cfg.Pace(ctx, r.peer)
+			}
 		case <-idle.C:
 			if r.idle() {
 				// The peer closes its side in turn, and read ends.

@@ -23,7 +23,7 @@ type Want struct {
 	Priority int64            // smaller first; equal ones in the order of Fetch
 }
 
-// FetcherConfig is what a Fetcher works with. Changed, Bad and Log may be nil.
+// FetcherConfig is what a Fetcher works with. Changed, Bad, Log and Pace may be nil.
 type FetcherConfig struct {
 	Opener Opener
 	// Changed is told that a folder may have found a new source: a peer came or
@@ -37,6 +37,10 @@ type FetcherConfig struct {
 	Bad    func(*Violation)
 	Log    *slog.Logger
 	Timing Timing
+	// Pace is called whenever the goroutine that asks a peer was woken. A
+	// simulation gives each a moment of its own there, so that of two runs all
+	// happens alike.
+	Pace func(ctx context.Context, peer DeviceID)
 }
 
 // A Fetcher brings blocks from all connected peers, for all sessions of a

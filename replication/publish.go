@@ -16,6 +16,7 @@ import (
 type publisher struct {
 	s      *Session
 	c      *conn
+	peer   StoreID // the subscriber's own
 	cancel context.CancelFunc
 	done   chan struct{}
 	wake   chan struct{} // holds one: something for follow to do
@@ -54,7 +55,8 @@ func (s *Session) ServeIndex(ctx context.Context, stream Stream) (err error) {
 	defer cancel()
 	c := newConn(ctx, stream, s.cfg.Timing, idleBuffer, s.indexFlows()...)
 	defer func() { c.finish(err) }()
-	if _, err := wire.ReadHello(c.r); err != nil {
+	hello, err := wire.ReadHello(c.r)
+	if err != nil {
 		// Our own is owed all the same: it tells the peer which version to
 		// name. That it may not arrive changes nothing.
 		_ = c.hello(s)
@@ -64,7 +66,7 @@ func (s *Session) ServeIndex(ctx context.Context, stream Stream) (err error) {
 	if err := c.hello(s); err != nil {
 		return err
 	}
-	p := &publisher{s: s, c: c, cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1),
+	p := &publisher{s: s, c: c, peer: StoreID(hello.Store), cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1),
 		wants: map[crdt.FolderID]*wish{}, pubs: map[crdt.FolderID]*publication{}}
 	defer close(p.done)
 	s.mu.Lock()
@@ -209,6 +211,7 @@ func (p *publisher) start(ctx context.Context, f *folder, w *wish) {
 		p.s.log.Warn("the peer has applied more than our index ever had: sending everything", "folder", f.id, "cursor", from)
 		from = 0
 	}
+	f.echo.forget()
 	ctx, cancel := context.WithCancel(ctx)
 	pub := &publication{folder: f, p: p, number: w.Sub, cancel: cancel, done: make(chan struct{}), room: make(chan struct{}, 1), sent: from}
 	p.mu.Lock()
@@ -292,7 +295,7 @@ func (pub *publication) run(ctx context.Context, cursor uint64) {
 		}
 		if err != nil {
 			s.log.Error("read entries to send", "folder", pub.id, "after", cursor, "error", err, "pause", pause)
-			if !sleep(ctx, jitter(pause)) {
+			if !sleep(ctx, s.cfg.Timing.Jitter(pause)) {
 				return
 			}
 			pause = min(2*pause, s.cfg.Timing.RetryMax)
@@ -382,7 +385,7 @@ func (pub *publication) pack(b Batch) (entries, lists [][]byte) {
 	var sent []crdt.Entry
 	for _, e := range b.Entries {
 		data := e.Encode(nil)
-		if pub.echo.has(e.ID, data) {
+		if pub.echo.has(pub.p.peer, e.ID, data) {
 			continue
 		}
 		sent = append(sent, e)

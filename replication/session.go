@@ -153,7 +153,7 @@ func (s *Session) Run(ctx context.Context) error {
 			pause = s.cfg.Timing.Retry
 		}
 		s.log.Info("index stream ended, trying again", "error", err, "pause", pause)
-		if !sleep(ctx, jitter(pause)) {
+		if !sleep(ctx, s.cfg.Timing.Jitter(pause)) {
 			return nil
 		}
 		pause = min(2*pause, s.cfg.Timing.RetryMax)

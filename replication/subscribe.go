@@ -306,7 +306,7 @@ func (sub *subscription) take(ctx context.Context, b *wire.Batch) error {
 		return err
 	}
 	for i, e := range batch.Entries {
-		sub.echo.heard(e.ID, b.Entries[i])
+		sub.echo.heard(sub.sub.store, e.ID, b.Entries[i])
 	}
 	pause := s.cfg.Timing.Retry
 	for {
@@ -319,7 +319,7 @@ func (sub *subscription) take(ctx context.Context, b *wire.Batch) error {
 			return err
 		}
 		s.log.Error("apply a batch", "folder", sub.id, "error", err, "pause", pause)
-		if !sleep(ctx, jitter(pause)) {
+		if !sleep(ctx, s.cfg.Timing.Jitter(pause)) {
 			return ctx.Err()
 		}
 		pause = min(2*pause, s.cfg.Timing.RetryMax)

@@ -13,6 +13,10 @@ type Timing struct {
 	RetryMax  time.Duration
 	Idle      time.Duration // a block stream without requests is closed after this long
 	Answer    time.Duration // a server that cannot answer yet says so this often
+
+	// Jitter spreads a pause, so that peers that lost each other at one moment do
+	// not come back at one; default: to 75 to 125 % of it, by chance.
+	Jitter func(time.Duration) time.Duration
 }
 
 // defaultTiming is what a device uses.
@@ -38,6 +42,9 @@ func (t Timing) withDefaults() Timing {
 		if *f.set <= 0 {
 			*f.set = *f.def
 		}
+	}
+	if t.Jitter == nil {
+		t.Jitter = jitter
 	}
 	return t
 }

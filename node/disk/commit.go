@@ -138,7 +138,7 @@ func (d *Folder) ready(ctx context.Context, batch []Install) error {
 // prepare writes what is not yet in a temporary file and sets modes and times.
 func (d *Folder) prepare(ctx context.Context, jobs []*job) {
 	var g errgroup.Group
-	g.SetLimit(writers)
+	g.SetLimit(d.o.Writers)
 	for _, j := range jobs {
 		if j.res.Err = checkPath(j.Path); j.res.Err != nil {
 			continue

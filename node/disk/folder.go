@@ -27,9 +27,12 @@ type Options struct {
 	Floor int64
 	// Device labels trash buckets with the device that they were made on.
 	Device string
-	Now    func() time.Time // time.Now
-	Rand   io.Reader        // crypto/rand
-	Log    *slog.Logger     // discards
+	// Writers is how many small files are written side by side; zero for a number
+	// that suits a disk.
+	Writers int
+	Now     func() time.Time // time.Now
+	Rand    io.Reader        // crypto/rand
+	Log     *slog.Logger     // discards
 }
 
 // A Folder observes and changes the files of one folder. Its methods are safe
@@ -190,6 +193,9 @@ func Open(f FS, id [16]byte, o Options) (*Folder, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Writers <= 0 {
+		o.Writers = writers
 	}
 	d := &Folder{fs: f, id: id, mark: o.Mark, o: o, touched: map[string]struct{}{}, open: map[string]struct{}{}}
 	if err := f.Check(); err != nil {
@@ -357,6 +363,9 @@ func (d *Folder) recover() error {
 				return err
 			}
 		}
+	}
+	if err := d.recoverStage(); err != nil {
+		return err
 	}
 	return d.recoverAside()
 }

@@ -23,11 +23,12 @@ type Hashed struct {
 
 // fresh is how long a change time must lie back before bytes are believed to
 // belong to it: system clocks stamp files in steps (10 ms at the coarsest), and
-// a further write within the step would not show. coarse is the same for file
+// a further write within the step would not show. CoarseTick is the same for file
 // systems that keep whole seconds (two on FAT).
 const (
-	fresh  = 20 * time.Millisecond
-	coarse = 2 * time.Second
+	fresh = 20 * time.Millisecond
+	// CoarseTick is the longest step in which a disk keeps times (FAT).
+	CoarseTick = 2 * time.Second
 )
 
 // Hash reads the file or link at path, which must be what expect says and
@@ -113,6 +114,10 @@ func (d *Folder) hashLink(path string, expect stat.Stat) (h Hashed, err error) {
 	return Hashed{Content: sha256.Sum256([]byte(target)), Size: int64(len(target)), Stat: after, Target: target}, nil
 }
 
+// Coarse tells whether a file's times look like those of a disk that keeps them in
+// whole seconds.
+func Coarse(s stat.Stat) bool { return s.Changed%1e9 == 0 && s.Modified%1e9 == 0 }
+
 // settle waits until a change that could still go on within the same clock
 // step would show.
 func (d *Folder) settle(ctx context.Context, s stat.Stat) error {
@@ -121,8 +126,8 @@ func (d *Folder) settle(ctx context.Context, s stat.Stat) error {
 		at = s.Modified
 	}
 	age := time.Duration(d.o.Now().UnixNano() - at)
-	if at%1e9 == 0 && s.Modified%1e9 == 0 {
-		if age >= 0 && age < coarse {
+	if Coarse(s) {
+		if age >= 0 && age < CoarseTick {
 			return ErrChanging
 		}
 		return nil

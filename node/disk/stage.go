@@ -100,6 +100,29 @@ func (d *Folder) unstage(key, path string) (stat.Stat, error) {
 	return d.fs.Lstat(path)
 }
 
+// recoverStage removes the notes of what is not staged: a crash, or a disk that
+// failed, came between the note and the item, or between the item and the note.
+func (d *Folder) recoverStage() error {
+	list, err := d.fs.List(stageDir)
+	if err != nil {
+		return err
+	}
+	items := make(map[string]bool, len(list))
+	for _, e := range list {
+		items[e.Name] = true
+	}
+	for _, e := range list { // in the disk's order: what a seed decides is decided again
+		key, note := strings.CutSuffix(e.Name, ".json")
+		if !note || items[key] {
+			continue
+		}
+		if err := d.fs.Remove(join(stageDir, e.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Staged gives what lies in the stage, for the caller to put where the folder
 // should have it.
 func (d *Folder) Staged() ([]StagedItem, error) {

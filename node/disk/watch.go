@@ -18,8 +18,8 @@ import (
 	"sheaf/node/stat"
 )
 
-// notifier is fsnotify as the watcher uses it; tests put their own.
-type notifier interface {
+// A Notifier is what a watcher needs of the system: fsnotify, or a simulated one.
+type Notifier interface {
 	Add(path string) error
 	Remove(path string) error
 	Close() error
@@ -34,11 +34,11 @@ type notifier interface {
 type Watcher struct {
 	fs     FS
 	root   string
-	n      notifier // nil: the system gave none
+	n      Notifier // nil: the system gave none
 	in     <-chan fsnotify.Event
 	errs   <-chan error
 	o      WatchOptions
-	events chan Dirty
+	events chan []Dirty
 
 	mu        sync.Mutex
 	tree      *watched
@@ -53,6 +53,8 @@ type Watcher struct {
 type WatchOptions struct {
 	PollEvery time.Duration // of what cannot be watched: 1 minute
 	Log       *slog.Logger
+	// System gives what watches, with what it tells; default: fsnotify.
+	System func() (n Notifier, events <-chan fsnotify.Event, errs <-chan error, err error)
 }
 
 // A Problem is why watching is not complete, and what a person can do.
@@ -85,17 +87,33 @@ const (
 // Nothing is watched yet. Where the system gives no watcher at all the result
 // polls everything and has a Problem.
 func NewWatcher(f FS, o WatchOptions) *Watcher {
-	n, err := fsnotify.NewWatcher()
+	if o.System == nil {
+		o.System = system
+	}
+	n, events, errs, err := o.System()
 	if err != nil {
 		w := newWatcher(f, nil, nil, nil, o)
 		w.problem("none", fmt.Sprintf("the system gives no watch queue: %v", err),
 			"Raise the limit: sudo sysctl fs.inotify.max_user_instances=1024. Until then changes are found by scans.")
 		return w
 	}
-	return newWatcher(f, n, n.Events, n.Errors, o)
+	return newWatcher(f, n, events, errs, o)
 }
 
-func newWatcher(f FS, n notifier, in <-chan fsnotify.Event, errs <-chan error, o WatchOptions) *Watcher {
+// system is the real one's watch queue.
+func system() (n Notifier, events <-chan fsnotify.Event, errs <-chan error, err error) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return w, w.Events, w.Errors, nil
+}
+
+// NewUnwatched makes a watcher that asks nothing of the system, for a folder of
+// which changes are to be found by scans alone. What is Added is polled.
+func NewUnwatched(f FS, o WatchOptions) *Watcher { return newWatcher(f, nil, nil, nil, o) }
+
+func newWatcher(f FS, n Notifier, in <-chan fsnotify.Event, errs <-chan error, o WatchOptions) *Watcher {
 	if o.PollEvery <= 0 {
 		o.PollEvery = time.Minute
 	}
@@ -106,13 +124,13 @@ func newWatcher(f FS, n notifier, in <-chan fsnotify.Event, errs <-chan error, o
 	if err != nil {
 		root = filepath.Clean(f.Name())
 	}
-	return &Watcher{fs: f, root: root, n: n, in: in, errs: errs, o: o, events: make(chan Dirty),
+	return &Watcher{fs: f, root: root, n: n, in: in, errs: errs, o: o, events: make(chan []Dirty),
 		tree: &watched{}, byFile: map[fileKey]*watched{}, unwatched: map[*watched]struct{}{}, problems: map[string]Problem{}}
 }
 
-// Events gives what may have changed, directories before those below them. It
-// is closed when Run ends.
-func (w *Watcher) Events() <-chan Dirty { return w.events }
+// Events gives what may have changed, directories before those below them, as
+// much at a time as has come up. It is closed when Run ends.
+func (w *Watcher) Events() <-chan []Dirty { return w.events }
 
 // Problems gives what keeps the watcher from seeing everything now, or in the
 // last hour; empty when all is well.
@@ -356,18 +374,16 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 	var queue []Dirty
 	for round := 1; ; {
-		var out chan<- Dirty
-		var head Dirty
+		var out chan<- []Dirty
 		if len(queue) > 0 {
-			out, head = w.events, queue[0]
+			out = w.events
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case out <- head:
-			if queue = queue[1:]; len(queue) == 0 {
-				set(time.Now())
-			}
+		case out <- queue:
+			queue = nil
+			set(time.Now())
 		case ev, ok := <-in:
 			if !ok {
 				return fmt.Errorf("watch %s: the system closed the queue", w.root)

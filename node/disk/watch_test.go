@@ -44,12 +44,14 @@ func watchAll(t *testing.T, root string) *seen {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for d := range w.Events() {
-			if d.Deep || d.All {
-				s.add(d.Dir)
+		for list := range w.Events() {
+			for _, d := range list {
+				if d.Deep || d.All {
+					s.add(d.Dir)
+				}
 			}
 			s.mu.Lock()
-			s.got = append(s.got, d)
+			s.got = append(s.got, list...)
 			s.mu.Unlock()
 			select {
 			case s.wake <- struct{}{}:
@@ -243,13 +245,15 @@ func TestWatchAddUnderNewNameFirst(t *testing.T) {
 	ran := make(chan error, 1)
 	go func() { ran <- w.Run(ctx) }()
 	found := false
-	for d := range w.Events() {
-		if strings.HasPrefix(d.Dir, "old/") {
-			t.Errorf("reported %+v", d)
-		}
-		if d.covers("moved/sub/f") {
-			found = true
-			cancel()
+	for list := range w.Events() {
+		for _, d := range list {
+			if strings.HasPrefix(d.Dir, "old/") {
+				t.Errorf("reported %+v", d)
+			}
+			if d.covers("moved/sub/f") {
+				found = true
+				cancel()
+			}
 		}
 	}
 	<-ran
@@ -260,6 +264,7 @@ func TestWatchAddUnderNewNameFirst(t *testing.T) {
 
 // fake is a system's watcher without the system.
 type fake struct {
+	rest    []Dirty // reported together with the one that within gave
 	mu      sync.Mutex
 	limit   int
 	watches map[string]bool
@@ -310,10 +315,16 @@ func inBubble(t *testing.T, limit int, test func(t *testing.T, root string, w *W
 }
 
 // within takes a report that comes in the time given, or none.
-func within(w *Watcher, d time.Duration) (Dirty, bool) {
+func within(w *Watcher, f *fake, d time.Duration) (Dirty, bool) {
+	if len(f.rest) > 0 {
+		got := f.rest[0]
+		f.rest = f.rest[1:]
+		return got, true
+	}
 	select {
 	case got := <-w.Events():
-		return got, true
+		f.rest = got[1:]
+		return got[0], true
 	case <-time.After(d):
 		return Dirty{}, false
 	}
@@ -323,7 +334,7 @@ func TestWatchOverflowIsEverything(t *testing.T) {
 	t.Parallel()
 	inBubble(t, 100, func(t *testing.T, root string, w *Watcher, f *fake) {
 		f.errs <- fsnotify.ErrEventOverflow
-		if d, ok := within(w, time.Second); !ok || !d.All {
+		if d, ok := within(w, f, time.Second); !ok || !d.All {
 			t.Fatalf("%+v %v", d, ok)
 		}
 		if p := w.Problems(); len(p) != 1 || !strings.Contains(p[0].Remedy, "fs.inotify.max_queued_events") {
@@ -335,11 +346,11 @@ func TestWatchOverflowIsEverything(t *testing.T) {
 		}
 		// An unknown error loses as much; a watch dropped twice loses nothing.
 		f.errs <- errors.New("read: strange")
-		if d, ok := within(w, time.Second); !ok || !d.All {
+		if d, ok := within(w, f, time.Second); !ok || !d.All {
 			t.Fatalf("%+v %v", d, ok)
 		}
 		f.errs <- syscall.EINVAL
-		if d, ok := within(w, time.Minute); ok {
+		if d, ok := within(w, f, time.Minute); ok {
 			t.Fatalf("%+v", d)
 		}
 	})
@@ -363,7 +374,7 @@ func TestWatchLimitMeansPolling(t *testing.T) {
 		}
 		polled := map[string]int{}
 		for range 6 {
-			d, ok := within(w, 2*time.Minute)
+			d, ok := within(w, f, 2*time.Minute)
 			if !ok || d.Names != nil || d.All {
 				t.Fatalf("%+v %v", d, ok)
 			}
@@ -379,11 +390,11 @@ func TestWatchLimitMeansPolling(t *testing.T) {
 		f.mu.Unlock()
 		time.Sleep(3 * time.Minute)
 		for {
-			if _, ok := within(w, time.Second); !ok {
+			if _, ok := within(w, f, time.Second); !ok {
 				break
 			}
 		}
-		if d, ok := within(w, 10*time.Minute); ok {
+		if d, ok := within(w, f, 10*time.Minute); ok {
 			t.Errorf("still polls %+v", d)
 		}
 		if p := w.Problems(); len(p) != 0 {
@@ -400,7 +411,7 @@ func TestWatchRootGone(t *testing.T) {
 	inBubble(t, 100, func(t *testing.T, root string, w *Watcher, f *fake) {
 		must(t, w.Add("."))
 		must(t, os.Rename(root, root+".away"))
-		if d, ok := within(w, 2*time.Minute); !ok || !d.All {
+		if d, ok := within(w, f, 2*time.Minute); !ok || !d.All {
 			t.Fatalf("%+v %v", d, ok)
 		}
 		if p := w.Problems(); len(p) != 1 || !strings.Contains(p[0].Text, "root") {
@@ -423,7 +434,7 @@ func TestWatchStormWithSlowReader(t *testing.T) {
 		got := map[string]bool{}
 		n := 0
 		for !got["."] {
-			d, ok := within(w, time.Minute)
+			d, ok := within(w, f, time.Minute)
 			if !ok {
 				break
 			}
@@ -450,7 +461,7 @@ func TestWatchWithoutSystem(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		ran := make(chan error, 1)
 		go func() { ran <- w.Run(ctx) }()
-		if d, ok := within(w, time.Hour); !ok || !d.All {
+		if d, ok := within(w, new(fake), time.Hour); !ok || !d.All {
 			t.Errorf("%+v %v", d, ok)
 		}
 		cancel()

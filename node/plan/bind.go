@@ -62,6 +62,10 @@ type Binding struct {
 	Item  Item   // zero where Gone
 	Known *Known // nil where New
 	Is    Is
+	// Unsure is set where the item is taken for an edit of the entry known at its
+	// path because nothing else was seen of that one, in a sighting that is not
+	// Complete: a look at all of the directory may show that names were swapped.
+	Unsure bool
 	// Over is the entry that is Gone in this same sighting and of which it must be
 	// decided first: it was known at this name, or at the name to which the entry
 	// was renamed that was known here, and so on. Nil for none.
@@ -133,6 +137,7 @@ type itemSlot struct {
 	far   *Known // or of another one
 	bound bool   // to known, or to far
 	is    Is
+	alone bool // bound to what is known at its path, though it is another entry's file
 }
 
 func newBinder(s Sighting) *binder {
@@ -274,6 +279,7 @@ func (b *binder) tryPath(k int) {
 		if identified && claimant != none {
 			continue // both files are somewhere: two renames
 		}
+		b.items[i].alone = identified
 		b.bind(k, i, b.atPath(k, i))
 		if it.ident != none {
 			work = append(work, it.ident)
@@ -375,7 +381,7 @@ func (b *binder) binding(i int) Binding {
 	bd := Binding{Name: item.Name, Item: item, Is: New}
 	switch {
 	case it.known != none:
-		bd.Known, bd.Is = &b.s.Known[it.known], it.is
+		bd.Known, bd.Is, bd.Unsure = &b.s.Known[it.known], it.is, it.alone && !b.s.Complete
 	case it.bound:
 		bd.Known, bd.Is = it.far, it.is
 	}

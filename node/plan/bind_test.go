@@ -251,16 +251,16 @@ func TestMovedAway(t *testing.T) {
 	}
 }
 
-// TestSmudge: a file that changed in the tick in which it was read is read again
-// once, and is not rotten whatever it then holds.
+// TestSmudge: a file that was put in place in the tick of its modification time is
+// read again once, and is not rotten whatever it then holds.
 func TestSmudge(t *testing.T) {
 	t.Parallel()
 	s := items("a=1")[0].Stat
-	if got := Smudge(s, s.Changed+50, 10); got != s {
+	if got := Smudge(s, s.Modified+50, 10); got != s {
 		t.Errorf("a settled stat became %v", got)
 	}
 	k := rows(crdt.Root, "a=1")
-	k[0].Stat = Smudge(s, s.Changed+5, 10)
+	k[0].Stat = Smudge(s, s.Modified+5, 10)
 	bs := Bind(Sighting{Complete: true, Items: []Item{{"a", s}}, Known: k}, nil)
 	if show(bs) != "a suspect entry a" && bs[0].Is != Suspect {
 		t.Errorf("got %s", show(bs))

@@ -13,6 +13,9 @@ type Found struct {
 	// Unchanged and Moved items).
 	Content crdt.Content
 	Mode    uint32 // of the item
+	// Torn is set where the item has not been written since the base was, though it
+	// may hold other bytes: a power cut came between.
+	Torn bool
 }
 
 // Shown is the index's state of an entry.
@@ -243,7 +246,7 @@ func (d *decider) known(k Known) (Decision, error) {
 	visible := ok && s.Node.Visible()
 	edited := d.f.Content.Hash != (crdt.ContentHash{}) && d.f.Content.Hash != k.Content
 	moved := d.at != k.At
-	if edited && !moved && k.Stat.Unchanged(d.f.Item.Stat) && k.Stat.SameFile(d.f.Item.Stat) {
+	if edited && !moved && (d.f.Torn || k.Stat.Unchanged(d.f.Item.Stat) && k.Stat.SameFile(d.f.Item.Stat)) {
 		return Decision{Do: Rot, ID: k.ID, At: d.at}, nil
 	}
 	out := Decision{Do: Record, ID: k.ID, At: d.at}
@@ -268,7 +271,7 @@ func (d *decider) known(k Known) (Decision, error) {
 	if edited && s.holds(d.f.Content) && (inPlace || s.at() == k.At) {
 		return d.adopt(out, s), nil
 	}
-	if !edited && !moved && d.f.Content.Hash != (crdt.ContentHash{}) && !k.Stat.SameFile(d.f.Item.Stat) && !s.holds(d.f.Content) {
+	if !edited && !moved && d.f.Content.Hash != (crdt.ContentHash{}) && k.Stat.OtherFile(d.f.Item.Stat) && !s.holds(d.f.Content) {
 		// Another file with the bytes that the base has, while the view wants
 		// others or none: somebody saved them once more, or kept them against those others
 		// (a crash may have hidden that it was so already), as by renaming the

@@ -30,8 +30,9 @@ const (
 	// state is what the recorder made of it. Of an entry that the base has as
 	// staged the row is given At before that.
 	Record
-	// Rot: the bytes changed under a file of which nothing else changed. It is
-	// never recorded: report it and fetch the file anew.
+	// Rot: the bytes changed under a file of which nothing else changed, or that a
+	// power cut tore. It is never recorded: report it and fetch the file anew. Only
+	// Stat of the base row is brought up to the disk, so that it can be replaced.
 	Rot
 	// Postpone: the name was another entry's (On), of which it is not decided yet
 	// whether it is deleted or has moved. Ask again when that is decided; see

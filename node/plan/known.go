@@ -42,14 +42,15 @@ func MovedAway(k Known, atOld stat.Stat, othersFile bool) bool {
 	return k.Kind == crdt.Directory || othersFile || kindOf(atOld.Kind) != k.Kind
 }
 
-// Smudge gives the stat to remember of a file that was read at the time seen
-// (Unix nanoseconds), on a disk whose clock ticks every grain nanoseconds. A
-// file that changed less than a tick before it was read can change again within
-// that tick and keep all its times; its change time is then forgotten, so that
-// the next look reads it again. It is never taken for rot. (The remedy is git's
-// for its "racy" index entries.)
-func Smudge(s stat.Stat, seen, grain int64) stat.Stat {
-	if max(s.Changed, s.Modified) > seen-grain {
+// Smudge gives the stat to remember of a file that was put in place at the time
+// now (Unix nanoseconds) with the modification time it has elsewhere, on a disk
+// whose clock ticks every grain nanoseconds. If that time is less than a tick ago,
+// whoever writes the file within the tick leaves all its times as they are. Its
+// change time is then forgotten, so that the next look reads it; it is never taken
+// for rot. (The remedy is git's for its "racy" index entries. Files that are read
+// need none: they are not read before their tick is over.)
+func Smudge(s stat.Stat, now, grain int64) stat.Stat {
+	if s.Modified > now-grain {
 		s.Changed = smudged
 	}
 	return s

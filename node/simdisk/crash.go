@@ -26,6 +26,7 @@ func (d *Disk) log(sets ...set) {
 			s.to.parent = s.dir
 		}
 		s.dir.modified, s.dir.changed = now, now
+		d.tell(s)
 	}
 	d.journal = append(d.journal, change{sets})
 }
@@ -86,8 +87,7 @@ const page = 4 << 10
 func (d *Disk) Crash() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.epoch++
-	d.hook = nil
+	d.die()
 	d.harden(d.rnd.IntN(len(d.journal) + 1))
 	d.journal = nil
 	// The names that are left, and what they lead to.
@@ -129,6 +129,8 @@ func (d *Disk) tear(n *inode) {
 		n.mode, n.modified = n.attrs.mode, n.attrs.modified
 	}
 	if n.kind == stat.File && !slices.Equal(n.data, n.synced) {
+		d.version++
+		n.version = d.version
 		switch d.rnd.IntN(4) {
 		case 0: // all of it
 		case 1: // nothing of it

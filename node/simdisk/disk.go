@@ -32,6 +32,12 @@ type Options struct {
 	FoldForm     bool // names that differ in Unicode form alone are one
 	StoreForm    bool // and are kept in form D, as some disks do
 	RootReadable bool // permissions do not count, as for root
+
+	Events Events
+
+	// Trace, if not nil, is told of each call when it has been done, with its
+	// second path where it has one. It must not call the disk.
+	Trace func(user bool, op, path, to string, err error)
 }
 
 // A Disk is one file system on one simulated machine. Its methods are safe for
@@ -52,6 +58,8 @@ type Disk struct {
 	journal []change
 	base    map[*inode]map[string]*inode // names as after the part of the journal that is dropped
 	hook    func(call int, op, path string) error
+	watch   *queue // what tells the newest watcher; nil: there is none
+	version uint64 // the last one given
 }
 
 // device is the number of every simulated disk: two of them never meet.
@@ -71,6 +79,8 @@ type inode struct {
 	names                   map[string]*inode // of a directory
 	parent                  *inode            // of a directory
 	open                    int
+	version                 uint64 // another one after each change of data
+	lists                   uint64 // times listed: each gives the names in another order
 }
 
 // attrs are what a sync of a file makes durable beside its bytes.
@@ -96,6 +106,33 @@ func (d *Disk) Open() disk.FS {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return &simFS{d: d, epoch: d.epoch}
+}
+
+// User gives the disk as the programs of its owner see it: like Open, but not
+// counted and not told to Before.
+func (d *Disk) User() disk.FS {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &simFS{d: d, epoch: d.epoch, user: true}
+}
+
+// Kill ends whatever has the disk open, as kill -9 does: its calls fail from now
+// on. Nothing of what is on the disk is lost.
+func (d *Disk) Kill() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.die()
+	walk(d.root, ".", func(_ string, n *inode) { n.open = 0 })
+}
+
+// die ends what has the disk open.
+func (d *Disk) die() {
+	d.epoch++
+	d.hook = nil
+	if d.watch != nil {
+		d.watch.stop()
+		d.watch = nil
+	}
 }
 
 // Calls gives how many calls the file systems of this disk have had.
@@ -199,6 +236,23 @@ func (d *Disk) grow(by int64) error {
 	}
 	d.used += by
 	return nil
+}
+
+// Walk gives fn all that is below a directory, top itself left out, as it is at one
+// moment. data is not to be kept; version is another one whenever it is other data,
+// also where no time shows it. fn must not call the disk.
+func (d *Disk) Walk(top string, fn func(path string, s stat.Stat, data []byte, version uint64, target string)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, err := d.there(top)
+	if err != nil || at.n.kind != stat.Directory {
+		return
+	}
+	walk(at.n, top, func(p string, n *inode) {
+		if p != top {
+			fn(p, d.stat(n), n.data, n.version, n.target)
+		}
+	})
 }
 
 // String draws the tree, for tests that fail.

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/fsnotify/fsnotify"
+
 	"sheaf/node/disk"
 	"sheaf/node/stat"
 )
@@ -79,8 +81,11 @@ func (x *simFile) resize(d *Disk, size int64) error {
 }
 
 func (x *simFile) wrote(d *Disk) {
+	d.version++
+	x.n.version = d.version
 	x.n.modified = d.now()
 	x.n.changed = x.n.modified
+	d.touched(x.n, fsnotify.Write)
 }
 
 func (x *simFile) Close() error {
@@ -142,6 +147,7 @@ func (x *simFile) CopyFrom(disk.File, int64, int64, int64) (int64, error) {
 func (x *simFile) Chmod(mode uint32) error {
 	return x.call("chmod", false, func(d *Disk) error {
 		x.n.mode, x.n.changed = mode&0o7777, d.now()
+		d.touched(x.n, fsnotify.Chmod)
 		return nil
 	})
 }
@@ -149,6 +155,7 @@ func (x *simFile) Chmod(mode uint32) error {
 func (x *simFile) Chtimes(mtime int64) error {
 	return x.call("chtimes", false, func(d *Disk) error {
 		x.n.modified, x.n.changed = d.coarse(mtime), d.now()
+		d.touched(x.n, fsnotify.Chmod)
 		return nil
 	})
 }

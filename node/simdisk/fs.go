@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/fsnotify/fsnotify"
 
 	"sheaf/node/disk"
 	"sheaf/node/stat"
@@ -16,6 +19,7 @@ import (
 type simFS struct {
 	d     *Disk
 	epoch int
+	user  bool // not counted, not told to the hook
 }
 
 var _ disk.FS = (*simFS)(nil)
@@ -23,14 +27,27 @@ var _ disk.FS = (*simFS)(nil)
 // call runs one call on the disk, under its lock, unless it is dead or told to
 // fail.
 func (f *simFS) call(op, path string, do func(d *Disk) error) error {
+	return f.call2(op, path, "", do)
+}
+
+// call2 is call for one with two paths.
+func (f *simFS) call2(op, path, to string, do func(d *Disk) error) (err error) {
 	d := f.d
-	d.mu.Lock()
-	d.calls++
-	number, hook := d.calls, d.hook
-	d.mu.Unlock()
-	if hook != nil {
-		if err := hook(number, op, path); err != nil {
-			return &fs.PathError{Op: op, Path: path, Err: err}
+	if d.o.Trace != nil {
+		defer func() { d.o.Trace(f.user, op, path, to, err) }()
+	}
+	if !f.user {
+		d.mu.Lock()
+		d.calls++
+		number, hook := d.calls, d.hook
+		if f.epoch != d.epoch {
+			hook = nil
+		}
+		d.mu.Unlock()
+		if hook != nil {
+			if err := hook(number, op, path); err != nil {
+				return &fs.PathError{Op: op, Path: path, Err: err}
+			}
 		}
 	}
 	d.mu.Lock()
@@ -136,7 +153,7 @@ func (d *Disk) two(from, to string) (a, b place, err error) {
 	return a, b, err
 }
 
-func (f *simFS) Name() string { return "/simulated" }
+func (f *simFS) Name() string { return rootName }
 
 func (f *simFS) Close() error { return nil }
 
@@ -173,7 +190,10 @@ func (f *simFS) List(p string) (list []disk.Entry, err error) {
 			return fs.ErrPermission
 		}
 		names := slices.Sorted(maps.Keys(n.names))
-		d.rnd.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+		// Not by the disk's own chance: who else asks for it meanwhile is not to
+		// change the order.
+		n.lists++
+		rand.New(rand.NewPCG(d.o.Seed^n.number, n.lists)).Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 		for _, name := range names {
 			list = append(list, disk.Entry{Name: name, Stat: d.stat(n.names[name])})
 		}
@@ -262,7 +282,7 @@ func (f *simFS) Symlink(target, p string) error {
 }
 
 func (f *simFS) Link(from, to string) error {
-	return f.call("link", from, func(d *Disk) error {
+	return f.call2("link", from, to, func(d *Disk) error {
 		a, b, err := d.two(from, to)
 		if err == nil {
 			a, err = must(d.look(a))
@@ -284,7 +304,7 @@ func (f *simFS) Link(from, to string) error {
 }
 
 func (f *simFS) RenameNew(from, to string) error {
-	return f.call("rename", from, func(d *Disk) error {
+	return f.call2("rename", from, to, func(d *Disk) error {
 		a, b, err := d.two(from, to)
 		switch {
 		case err != nil:
@@ -318,7 +338,7 @@ func (d *Disk) rename(a, b place) error {
 }
 
 func (f *simFS) Rename(from, to string) error {
-	return f.call("rename", from, func(d *Disk) error {
+	return f.call2("rename", from, to, func(d *Disk) error {
 		a, b, err := d.two(from, to)
 		if err == nil && (a.name == "." || b.name == ".") {
 			err = syscall.EBUSY
@@ -364,7 +384,7 @@ func (f *simFS) Rename(from, to string) error {
 }
 
 func (f *simFS) Exchange(from, to string) error {
-	return f.call("exchange", from, func(d *Disk) error {
+	return f.call2("exchange", from, to, func(d *Disk) error {
 		a, b, err := d.two(from, to)
 		if err == nil && (a.name == "." || b.name == ".") {
 			err = syscall.EBUSY
@@ -438,6 +458,7 @@ func (f *simFS) Chmod(p string, mode uint32) error {
 		}
 		if err == nil {
 			at.n.mode, at.n.changed = mode&0o7777, d.now()
+			d.touched(at.n, fsnotify.Chmod)
 		}
 		return err
 	})
@@ -448,6 +469,7 @@ func (f *simFS) Chtimes(p string, mtime int64) error {
 		at, err := d.there(p)
 		if err == nil {
 			at.n.modified, at.n.changed = d.coarse(mtime), d.now()
+			d.touched(at.n, fsnotify.Chmod)
 		}
 		return err
 	})

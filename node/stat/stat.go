@@ -78,6 +78,16 @@ func (s Stat) SameFile(t Stat) bool {
 	return s.Kind != Directory && s.Size == t.Size && s.Modified == t.Modified
 }
 
+// OtherFile tells whether s and t are not known to be one file: where neither has
+// a birth time, those of one inode number are, whatever their times and sizes.
+func (s Stat) OtherFile(t Stat) bool {
+	if s.SameFile(t) {
+		return false
+	}
+	oneNumber := s.Inode != 0 && s.Inode == t.Inode && s.Device == t.Device && s.Kind == t.Kind
+	return !oneNumber || s.Born != 0 && t.Born != 0
+}
+
 // String gives the parts that matter when a test fails.
 func (s Stat) String() string {
 	return fmt.Sprintf("%s %o size=%d mtime=%d ctime=%d ino=%d born=%d", s.Kind, s.Mode, s.Size, s.Modified, s.Changed, s.Inode, s.Born)

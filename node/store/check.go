@@ -238,6 +238,10 @@ func (c *checker) tables() error {
 			if len(k) != prefixLen+8 {
 				c.wrong("a head is malformed")
 			}
+		case tabEnded:
+			if _, _, err := decodeEnded(v); err != nil || len(k) != prefixLen+idLen {
+				c.wrong("a replaced version is malformed")
+			}
 		case tabList:
 			return true, c.list(crdt.ContentHash(k[prefixLen:]))
 		default:

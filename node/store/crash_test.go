@@ -258,7 +258,7 @@ func TestPowerCut(t *testing.T) {
 		rnd := seeded(seed)
 		disk := &powerCut{files: make(map[storage.FileDesc]*cutWriter)}
 		// Every other database goes on to a new log every few commits.
-		o := Options{writeBuffer: []int{0, 2 << 10}[seed%2], storage: func(inner storage.Storage) storage.Storage { disk.Storage = inner; return disk }}
+		o := Options{WriteBuffer: []int{0, 2 << 10}[seed%2], Files: func(inner storage.Storage) storage.Storage { disk.Storage = inner; return disk }}
 		dir := filepath.Join(t.TempDir(), "index")
 		s := openStore(t, dir, o)
 		f := openFolder(t, s)
@@ -413,7 +413,7 @@ func TestFailedSync(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "index")
 	disk := &failing{}
-	s := openStore(t, dir, Options{storage: func(inner storage.Storage) storage.Storage { disk.Storage = inner; return disk }})
+	s := openStore(t, dir, Options{Files: func(inner storage.Storage) storage.Storage { disk.Storage = inner; return disk }})
 	tr := &tree{f: openFolder(t, s)}
 	tr.grow(t, 10)
 	want := mustDump(t, tr.f)

@@ -29,7 +29,7 @@ func openFiles(dir string, o Options) (storage.Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &files{Storage: o.storage(inner), dir: dir}, nil
+	return &files{Storage: o.Files(inner), dir: dir}, nil
 }
 
 // Log drops what the library has to say of its compactions.

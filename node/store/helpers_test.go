@@ -50,7 +50,7 @@ func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x5eaf))
 // inMemory keeps the database's files in memory: for tests that are not about
 // them.
 func inMemory(o Options) Options {
-	o.storage = func(inner storage.Storage) storage.Storage {
+	o.Files = func(inner storage.Storage) storage.Storage {
 		return &memStorage{storage.NewMemStorage(), inner}
 	}
 	return o

@@ -30,6 +30,7 @@ import (
 //	  'c' content, EntryID                - : an entry refers to a list     derived
 //	  'l' content                         uvarint size, block list
 //	  'p' peer                            StoreID, uvarint: its seq applied
+//	  'e' EntryID                         uvarint: Unix seconds, uvarint: counter, ReplicaID; see Tx.PutEnded
 //	  'h' ReplicaID                       uvarint: highest counter applied without a gap
 const (
 	tabMeta     = 'm'
@@ -45,6 +46,7 @@ const (
 	tabList     = 'l'
 	tabPeer     = 'p'
 	tabHead     = 'h'
+	tabEnded    = 'e'
 
 	tabStore  = 's' // of folder 0
 	tabFolder = 'f'

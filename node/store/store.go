@@ -37,8 +37,10 @@ type Options struct {
 	Now    func() time.Time // names what is set aside
 	Rand   io.Reader        // new IDs; must never repeat itself
 
-	storage     func(storage.Storage) storage.Storage // tests put faults in between,
-	writeBuffer int                                   // and have the log change often
+	// Files, if not nil, gives the database's files in another's stead: for
+	// simulations, that put faults in between.
+	Files       func(storage.Storage) storage.Storage
+	WriteBuffer int // bytes written until they go from the log to a table; default: 8 MiB
 }
 
 // A Store is a device's database. Its methods are safe for concurrent use. It
@@ -72,7 +74,7 @@ func (o Options) database() *opt.Options {
 	return &opt.Options{
 		Strict:                       opt.StrictAll,
 		DisableLargeBatchTransaction: true,
-		WriteBuffer:                  o.writeBuffer,
+		WriteBuffer:                  o.WriteBuffer,
 		BlockCacheCapacity:           8 * opt.MiB,
 		OpenFilesCacheCapacity:       128,
 		Filter:                       filter.NewBloomFilter(10),
@@ -89,11 +91,11 @@ func (o Options) withDefaults() Options {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	if o.storage == nil {
-		o.storage = func(s storage.Storage) storage.Storage { return s }
+	if o.Files == nil {
+		o.Files = func(s storage.Storage) storage.Storage { return s }
 	}
-	if o.writeBuffer == 0 {
-		o.writeBuffer = 8 * opt.MiB
+	if o.WriteBuffer == 0 {
+		o.WriteBuffer = 8 * opt.MiB
 	}
 	return o
 }
