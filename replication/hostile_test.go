@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -89,6 +90,12 @@ func TestHostileBatches(t *testing.T) {
 	child.create(t, dir, "orphan", oneBlock(nil))
 	withChild, _ := child.After(0, 1000, 1<<20)
 	orphan := withChild.Entries[1].Encode(nil)
+	// named gives an entry, right but for its name.
+	named := func(name string) []byte {
+		e := withChild.Entries[0]
+		e.Place.Name, e.Place.From.Name = name, name
+		return e.Encode(nil)
+	}
 	list := chunk.List{{Hash: chunk.Sum([]byte("1")), Size: 1}, {Hash: chunk.Sum([]byte("2")), Size: 1}}
 	listed := newIndex(testFolder, 'l')
 	listed.create(t, crdt.Root, "two blocks", crdt.Content{Hash: list.Content(), Size: 2, Blocks: 2})
@@ -100,6 +107,11 @@ func TestHostileBatches(t *testing.T) {
 		"garbage for an entry":   func(b *wire.Batch) { b.Entries = [][]byte{{1, 2, 3}} },
 		"an entry cut off":       func(b *wire.Batch) { b.Entries = [][]byte{good[0][:len(good[0])-1]} },
 		"an entry with a tail":   func(b *wire.Batch) { b.Entries = [][]byte{append(bytes.Clone(good[0]), 0)} },
+		"a name that leads out":  func(b *wire.Batch) { b.Entries = [][]byte{good[0], named("../../evil")} },
+		"the parent for a name":  func(b *wire.Batch) { b.Entries = [][]byte{good[0], named("..")} },
+		"an absolute name":       func(b *wire.Batch) { b.Entries = [][]byte{good[0], named("/etc/passwd")} },
+		"a name with a NUL":      func(b *wire.Batch) { b.Entries = [][]byte{good[0], named("a\x00b")} },
+		"a name of 256 bytes":    func(b *wire.Batch) { b.Entries = [][]byte{good[0], named(strings.Repeat("n", 256))} },
 		"an orphan":              func(b *wire.Batch) { b.Entries = [][]byte{good[0], orphan} },
 		"a gap":                  func(b *wire.Batch) { b.Entries, b.After = good, 5 },
 		"going backwards":        func(b *wire.Batch) { b.After, b.Next = 0, 0; b.Entries = good },

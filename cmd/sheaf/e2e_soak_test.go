@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // soakFor gives how long a soak lasts (SHEAF_SOAK_FOR=5m), and skips the test
@@ -212,33 +214,78 @@ func median(list []int64) int64 {
 	return list[len(list)/2]
 }
 
-// Both write, below directories of their own, while one or the other is killed.
+// soakKills gives how many kills a soak makes (SHEAF_SOAK_KILLS=500), or as many as
+// fit into the time of a soak.
+func soakKills(t *testing.T) (kills int, last time.Duration) {
+	t.Helper()
+	s := os.Getenv("SHEAF_SOAK_KILLS")
+	if s == "" {
+		return 0, soakFor(t)
+	}
+	_, err := fmt.Sscan(s, &kills)
+	must(t, err)
+	return kills, 0
+}
+
+// Q3: both write without a pause, below directories of their own, while one or the
+// other is killed at random moments, and started again, hundreds of times. In the
+// end both disks hold, by the hashes of their contents, what each wrote last, and
+// nothing else.
 func TestSoakKills(t *testing.T) {
-	last := soakFor(t)
+	want, last := soakKills(t)
 	rnd := seeded(t)
 	a, b := unlimited(t)
+	devices := []*device{a, b}
 	began := time.Now()
-	writers := []*writer{newWriter(t, rnd, a.path("of-"+a.name)), newWriter(t, rnd, b.path("of-"+b.name))}
-	kills := 0
-	for time.Since(began) < last {
-		for _, w := range writers {
-			for written := 0; written < 6<<20; {
-				written += w.step() + 1<<10
+	stop := make(chan struct{})
+	var writing sync.WaitGroup
+	var written [2]int64
+	for i, d := range devices {
+		w := newWriter(t, rand.New(rand.NewPCG(rnd.Uint64(), 0)), d.path("of-"+d.name)) //nolint:gosec // not a secret
+		writing.Go(func() {
+			const rate = 4 << 20
+			for start := time.Now(); ; {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				written[i] += int64(w.step())
+				if ahead := time.Duration(float64(written[i])/rate*float64(time.Second)) - time.Since(start); ahead > 0 {
+					time.Sleep(ahead) // the rate
+				}
 			}
-		}
+		})
+	}
+	kills := map[string]int{}
+	total := func() int { return kills[a.name] + kills[b.name] }
+	for want > 0 && total() < want || want == 0 && time.Since(began) < last {
 		pause(rnd, 1500*time.Millisecond)
-		for _, d := range []*device{a, b} {
-			if rnd.IntN(2) == 0 {
-				d.kill()
-				d.up()
-				kills++
+		d := devices[rnd.IntN(2)]
+		d.kill()
+		if rnd.IntN(10) == 0 { // both at once
+			other := devices[0]
+			if other == d {
+				other = devices[1]
 			}
+			other.kill()
+			other.up()
+			kills[other.name]++
+		}
+		d.up()
+		kills[d.name]++
+		if total()%50 == 0 {
+			t.Logf("%d kills in %s", total(), time.Since(began).Round(time.Second))
 		}
 	}
-	want := [2]map[string]string{below(a.all(), "of-"+a.name), below(b.all(), "of-"+b.name)}
+	close(stop)
+	writing.Wait()
+	took := time.Since(began)
+	b.connected(a)
+	wrote := [2]map[string]string{below(a.all(), "of-"+a.name), below(b.all(), "of-"+b.name)}
 	tree := alikeWithin(t, 15*time.Minute, a, b)
-	for i, d := range []*device{a, b} {
-		if diff := differences(want[i], below(tree, "of-"+d.name)); diff != "" {
+	for i, d := range devices {
+		if diff := differences(wrote[i], below(tree, "of-"+d.name)); diff != "" {
 			t.Errorf("what %s wrote came out otherwise:\n%s", d.name, diff)
 		}
 		if n := d.folder().Conflicts; n > 0 {
@@ -246,5 +293,18 @@ func TestSoakKills(t *testing.T) {
 		}
 		clean(t, d)
 	}
-	t.Logf("%d kills; %d entries in the end", kills, len(tree))
+	t.Logf("%d kills of %s and %d of %s in %s, under %.1f MiB/s of writes on %s; %d entries in the end, all as they were written",
+		kills[a.name], a.name, kills[b.name], b.name, took.Round(time.Second), float64(written[0]+written[1])/took.Seconds()/(1<<20), diskKind(t, a.dir), len(tree))
+}
+
+// diskKind names the file system that a directory is on.
+func diskKind(t *testing.T, dir string) string {
+	t.Helper()
+	var s unix.Statfs_t
+	must(t, unix.Statfs(dir, &s))
+	kinds := map[int64]string{unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs, which is no disk", unix.OVERLAYFS_SUPER_MAGIC: "overlayfs"}
+	if kind, ok := kinds[int64(s.Type)]; ok { //nolint:unconvert // of another width elsewhere
+		return kind
+	}
+	return fmt.Sprintf("a file system of kind %#x", s.Type)
 }

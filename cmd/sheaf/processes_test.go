@@ -27,6 +27,8 @@ type device struct {
 	dir    string
 	netns  string // its network namespace; "" is ours
 	listen string
+	as     func(*exec.Cmd)       // changes how its programs are started: by another user, say; may be nil
+	launch func(*exec.Cmd) error // starts its node, where startIn is not enough; may be nil
 	cmd    *exec.Cmd
 	done   chan struct{}
 	log    *bytes.Buffer
@@ -68,6 +70,14 @@ func realCommand(ctx context.Context, home string, args ...string) *exec.Cmd {
 	return c
 }
 
+func (d *device) command(ctx context.Context, args ...string) *exec.Cmd {
+	c := realCommand(ctx, d.home, args...)
+	if d.as != nil {
+		d.as(c)
+	}
+	return c
+}
+
 // run runs a command of the program to its end and gives its answer.
 func (d *device) run(args ...string) string {
 	d.t.Helper()
@@ -96,7 +106,7 @@ func (d *device) stacks() {
 func (d *device) try(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(d.t.Context(), 2*time.Minute)
 	defer cancel()
-	c := realCommand(ctx, d.home, args...)
+	c := d.command(ctx, args...)
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	err := startIn(d.netns, c)
@@ -112,11 +122,15 @@ func (d *device) try(args ...string) (string, error) {
 // up starts the node and returns when it serves.
 func (d *device) up() {
 	d.t.Helper()
-	d.cmd = realCommand(context.WithoutCancel(d.t.Context()), d.home, "up", "--listen", d.listen, "--no-mdns")
+	d.cmd = d.command(context.WithoutCancel(d.t.Context()), "up", "--listen", d.listen, "--no-mdns")
 	ready := make(chan struct{})
 	d.cmd.Stdout = &readyWriter{ready: ready}
 	d.cmd.Stderr = d.log
-	if err := startIn(d.netns, d.cmd); err != nil {
+	launch := d.launch
+	if launch == nil {
+		launch = func(c *exec.Cmd) error { return startIn(d.netns, c) }
+	}
+	if err := launch(d.cmd); err != nil {
 		d.t.Fatal(err)
 	}
 	d.done = make(chan struct{})
