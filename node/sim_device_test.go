@@ -41,7 +41,10 @@ type simDevice struct {
 	setBack bool         // its clock was
 	fresh   bool
 	paused  bool
-	gone    atomic.Bool // no longer a member
+	last    map[string]leaf // its tree after the last step
+	away    bool            // its disk is not mounted
+	left    int             // the step at which it was removed
+	gone    atomic.Bool     // no longer a member
 
 	// unsynced are the files that its user has written and not synced, by inode.
 	unsynced map[uint64]bool
@@ -134,6 +137,10 @@ func (d *simDevice) start() error {
 
 // pace gives a piece of work a moment that nothing else has.
 func (d *simDevice) pace(ctx context.Context, who string) {
+	if d.w.paces.Add(1) == endless {
+		d.w.fail("storm: no end to it: %d pieces of work", endless)
+		close(d.w.over)
+	}
 	// By who and when alone: a count would depend on who came first of those that
 	// were woken by one thing.
 	h := sumOf([]byte(who))

@@ -157,7 +157,7 @@ func (g *drawer) next() (step, bool) {
 		}
 		g.left--
 		d := pick(g.r, g.w.devices)
-		if d.gone.Load() {
+		if d.gone.Load() && g.r.IntN(3) > 0 {
 			continue
 		}
 		g.queue = g.program().draw(g, d)
@@ -470,6 +470,13 @@ func faultPrograms() []program {
 		}},
 		{"forget", 1, func(g *drawer, d *simDevice) []step {
 			return []step{{On: d.n, Do: "stop"}, {On: d.n, Do: "forget"}, {On: d.n, Do: "start", Wait: g.pause()}}
+		}},
+		{"unmount", 2, func(g *drawer, d *simDevice) []step {
+			return []step{{On: d.n, Do: "stop"}, {On: d.n, Do: "unmount"}, {On: d.n, Do: "start", Wait: time.Second}, {On: d.n, Do: "stop", Wait: g.pause()}, {On: d.n, Do: "mount"}, {On: d.n, Do: "start", Wait: time.Second}}
+		}},
+		{"expel", 1, func(g *drawer, d *simDevice) []step { return []step{{On: d.n, Do: "expel"}} }},
+		{"lose", 1, func(g *drawer, d *simDevice) []step {
+			return []step{{On: d.n, Do: "lose", N: 1}, {On: d.n, Do: "lose", Wait: g.pause()}}
 		}},
 		{"clock", 3, func(g *drawer, d *simDevice) []step {
 			return []step{{On: d.n, Do: "clock", For: pick(g.r, []time.Duration{-24 * time.Hour, -time.Hour, -time.Second, time.Second, time.Hour, 10 * 365 * 24 * time.Hour})}}

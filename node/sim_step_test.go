@@ -13,6 +13,7 @@ import (
 	"sheaf/node/disk"
 	"sheaf/node/simdisk"
 	"sheaf/node/stat"
+	"sheaf/replication"
 	"sheaf/replication/simnet"
 )
 
@@ -79,6 +80,9 @@ func (w *world) do(s step) error {
 	case "cut":
 		w.net.Cut(d.id, w.devices[s.Peer].id)
 	case "mend":
+		if d.gone.Load() || w.devices[s.Peer].gone.Load() {
+			return errSkip
+		}
 		if !d.down && !w.devices[s.Peer].down {
 			w.net.Mend(d.id, w.devices[s.Peer].id)
 		}
@@ -91,7 +95,7 @@ func (w *world) do(s step) error {
 		w.net.SetLink(d.id, w.devices[s.Peer].id, l)
 		w.net.SetLink(w.devices[s.Peer].id, d.id, l)
 	case "power", "kill":
-		if d.run == nil {
+		if d.run == nil || d.away {
 			return errSkip
 		}
 		d.crash(s.Do == "power")
@@ -130,10 +134,32 @@ func (w *world) do(s step) error {
 		}
 		w.forgot = true
 		return simdisk.Image(nil).Write(d.dir)
+	case "unmount": // an empty directory is at the folder's path
+		if d.run != nil || d.away {
+			return errSkip
+		}
+		d.away = true
+		d.disk.Swap()
+	case "mount":
+		if !d.away {
+			return errSkip
+		}
+		d.away = false
+		d.disk.Swap()
+	case "expel": // it is no member any more
+		if d.gone.Load() || w.members() <= 2 {
+			return errSkip
+		}
+		w.expel(d)
+	case "lose": // another directory is at the folder's path, which is open
+		d.disk.SetGone(s.N != 0)
 	case "clock":
 		d.setBack = d.setBack || s.For < 0
 		d.offset.Add(int64(s.For))
 	case "sync":
+		if d.away {
+			return errSkip
+		}
 		if err := d.disk.User().Sync(); err != nil {
 			return err
 		}
@@ -143,9 +169,49 @@ func (w *world) do(s step) error {
 		}
 		w.fresh[d.n] = nil
 	default:
+		if d.away {
+			return errSkip // what is written to the empty directory is no part of it
+		}
 		return w.file(d, s)
 	}
 	return nil
+}
+
+func (w *world) members() (n int) {
+	for _, d := range w.devices {
+		if !d.gone.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// expel removes a device from the account, as Node.membersChanged does. What it
+// alone had is lost to the others.
+func (w *world) expel(d *simDevice) {
+	d.gone.Store(true)
+	d.left = w.count
+	elsewhere := make(map[sum]bool)
+	for _, o := range w.devices {
+		if o == d {
+			continue
+		}
+		for _, l := range treeOf(o.disk, ".", "", o.hashes) {
+			elsewhere[l.sum] = true
+		}
+		w.net.Cut(d.id, o.id)
+		w.net.Cut(o.id, d.id)
+		w.cut[[2]int{d.n, o.n}], w.cut[[2]int{o.n, d.n}] = true, true
+		if o.run != nil && !o.down {
+			o.run.node.disconnected(replication.DeviceID(d.id))
+		}
+	}
+	for h, c := range w.ledger.known {
+		if !elsewhere[h] {
+			c.ended = append(c.ended, fmt.Sprintf("step %d: only %s had it, which was removed", w.count, d.name()))
+			w.forgot = true
+		}
+	}
 }
 
 // file does what programs do to files.
@@ -292,6 +358,9 @@ func (w *world) put(d *simDevice, f disk.FS, p string, data []byte, name string,
 	d.unsynced[s.Inode] = true
 	w.ended(d, lost, fmt.Sprintf("overwritten at %q", p))
 	c := w.ledger.write(d.n, w.count, data, name)
+	if d.gone.Load() {
+		c.ended = append(c.ended, fmt.Sprintf("step %d: written on %s, which is removed", w.count, d.name()))
+	}
 	if size != 0 && !ignored(p) {
 		w.fresh[d.n] = append(w.fresh[d.n], c)
 	}
@@ -332,6 +401,9 @@ func (w *world) lostUnsynced(d *simDevice) {
 	for p, l := range tree {
 		if l.kind != stat.File {
 			continue
+		}
+		if c := w.ledger.known[l.sum]; c != nil && d.last[p].sum != l.sum {
+			c.written++ // a name that was taken away, and not synced, is back
 		}
 		if s, err := f.Lstat(p); err == nil && d.unsynced[s.Inode] && w.ledger.known[l.sum] == nil {
 			data, err := readAll(f, p)

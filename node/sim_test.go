@@ -37,7 +37,7 @@ func TestSim(t *testing.T) {
 	}
 	log, closeLog := simLog(t)
 	defer closeLog()
-	var done, failed atomic.Int64
+	var done, failed, most atomic.Int64
 	began := time.Now()
 	t.Run("histories", func(t *testing.T) {
 		for worker := range runtime.GOMAXPROCS(0) {
@@ -50,9 +50,12 @@ func TestSim(t *testing.T) {
 					}
 					seed := first + uint64(n)
 					h := newHistory(seed)
-					if v := simulate(t, h, log); v.faults != nil {
+					v := simulate(t, h, log)
+					for m := most.Load(); v.work > m && !most.CompareAndSwap(m, v.work); m = most.Load() {
+					}
+					if v.faults != nil {
 						failed.Add(1)
-						t.Error(explain(t, seed, h, v))
+						t.Error(explain(t, n+1, seed, h, v))
 					}
 				}
 			})
@@ -60,7 +63,7 @@ func TestSim(t *testing.T) {
 	})
 	if !t.Failed() {
 		took := time.Since(began)
-		t.Logf("%d histories from seed %d in %v: %.1f a second", *simHistories, first, took.Round(time.Millisecond), float64(*simHistories)/took.Seconds())
+		t.Logf("%d histories from seed %d, of at most %d pieces of work, in %v: %.1f a second", *simHistories, first, most.Load(), took.Round(time.Millisecond), float64(*simHistories)/took.Seconds())
 	}
 }
 
@@ -79,10 +82,13 @@ func simLog(t *testing.T) (log *slog.Logger, done func()) {
 }
 
 // explain cuts a failing history down and says what happened.
-func explain(t *testing.T, seed uint64, h history, v verdict) string {
+func explain(t *testing.T, n int64, seed uint64, h history, v verdict) string {
 	h.Steps = v.steps
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %s\n", seed, strings.Join(v.faults, "\n\t"))
+	fmt.Fprintf(&b, "history %d, seed %d: %s\n", n, seed, strings.Join(v.faults, "\n\t"))
+	if *simShrink == 0 {
+		return b.String()
+	}
 	short, sv := shrink(t, h, *simShrink)
 	if sv.faults == nil {
 		fmt.Fprintf(&b, "the same steps written down do not fail again; all %d of them:\n%s\n", len(v.steps), strings.Join(v.diary, "\n"))

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -43,6 +44,8 @@ type world struct {
 	excused map[string]bool    // paths that wait for what is nowhere; see nowhere
 	forgot  bool               // a database was lost or set back
 	count   int                // steps done
+	paces   atomic.Int64       // pieces of work done by all
+	over    chan struct{}      // closed when they are too many
 	log     *slog.Logger
 
 	mu     sync.Mutex
@@ -57,6 +60,7 @@ type verdict struct {
 	steps  []step   // what happened, to be run again
 	diary  []string // of it, for a person
 	trace  string   // stands for all that happened
+	work   int64    // pieces of it
 }
 
 func (w *world) fail(format string, args ...any) {
@@ -98,7 +102,7 @@ func simulate(t *testing.T, h history, log *slog.Logger) (v verdict) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	synctest.Test(t, func(*testing.T) {
-		w := &world{h: &h, begin: time.Now(), ledger: newLedger(), fresh: make(map[int][]*content), fell: make(chan *simDevice, 16), cut: make(map[[2]int]bool), excused: make(map[string]bool), log: log, trace: sha256.New()}
+		w := &world{h: &h, begin: time.Now(), ledger: newLedger(), fresh: make(map[int][]*content), fell: make(chan *simDevice, 16), cut: make(map[[2]int]bool), excused: make(map[string]bool), over: make(chan struct{}), log: log, trace: sha256.New()}
 		if err := w.run(dir, &v); err != nil {
 			w.fail("%v", err)
 		}
@@ -186,6 +190,12 @@ func (w *world) run(dir string, v *verdict) (err error) {
 	if err := w.rest(); err != nil {
 		return err
 	}
+	v.work = w.paces.Load()
+	select {
+	case <-w.over:
+		return nil
+	default:
+	}
 	w.judge()
 	return nil
 }
@@ -220,6 +230,8 @@ func (w *world) await(s step) error {
 	}
 	for {
 		select {
+		case <-w.over:
+			return nil
 		case dead := <-w.fell:
 			if err := w.bury(dead); err != nil {
 				return err
@@ -315,7 +327,11 @@ func (w *world) bury(d *simDevice) error {
 // look takes note of what the disks show.
 func (w *world) look() {
 	for _, d := range w.devices {
-		for p, l := range d.tree() {
+		if d.away {
+			continue
+		}
+		d.last = d.tree()
+		for p, l := range d.last {
 			d.ever[p] = true
 			if l.kind == stat.File {
 				d.held[l.sum] = true
@@ -334,8 +350,14 @@ func (w *world) heal() error {
 	w.note("healed")
 	for _, a := range w.devices {
 		a.disk.Before(nil)
+		a.disk.SetGone(false)
+		if a.away {
+			if err := w.do(step{On: a.n, Do: "mount"}); err != nil {
+				return err
+			}
+		}
 		for _, b := range w.devices {
-			if a != b {
+			if a != b && !a.gone.Load() && !b.gone.Load() {
 				w.net.Mend(a.id, b.id)
 				w.net.SetLink(a.id, b.id, simnet.Link{Latency: time.Millisecond})
 			}
@@ -356,6 +378,9 @@ func (w *world) heal() error {
 	return nil
 }
 
+// endless is more work than any history takes whose devices come to rest.
+const endless = 300_000
+
 // longest is how long devices that have all they need may take to come to rest.
 const longest = 3 * time.Hour
 
@@ -363,8 +388,12 @@ const longest = 3 * time.Hour
 func (w *world) rest() error {
 	calm, begin := 0, time.Now()
 	for time.Since(begin) < longest {
-		time.Sleep(15*time.Second + 7*time.Nanosecond)
-		if w.failed() {
+		tick := time.NewTimer(15*time.Second + 7*time.Nanosecond)
+		select {
+		case <-tick.C:
+		case <-w.over:
+		}
+		if tick.Stop(); w.failed() {
 			return nil
 		}
 		if w.restless() != "" {
@@ -538,6 +567,8 @@ func (w *world) judge() {
 	first := -1
 	for n, d := range w.devices {
 		if d.gone.Load() {
+			w.kept(trees[n], d)
+			w.trespass(d)
 			continue
 		}
 		if first < 0 {
@@ -697,10 +728,26 @@ func (w *world) whole(tree map[string]leaf) {
 		}
 	}
 	for h, c := range w.ledger.known {
-		if c.whole && len(c.ended) == 0 && times[h] == 0 && !w.doubted(h, c) {
+		if c.whole && len(c.ended) == 0 && times[h] == 0 && !w.doubted(h, c) && !w.halfTold(h) {
 			w.fail("lost: %s, written on dev%d at step %d, which nobody overwrote or deleted", c.name, c.by, c.step)
 		}
 	}
+}
+
+// halfTold tells whether a device that was removed has a content under a name that
+// the system had kept from it: it could tell the others of the old name's end alone.
+func (w *world) halfTold(h sum) bool {
+	for _, d := range w.devices {
+		if !d.gone.Load() || w.h.Devices[d.n].Lost == 0 {
+			continue
+		}
+		for _, l := range d.tree() {
+			if l.sum == h {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // doubted tells whether a content was taken for what a power cut had made, as is
@@ -716,6 +763,16 @@ func (w *world) doubted(h sum, c *content) bool {
 		}
 	}
 	return false
+}
+
+// trespass is the oracle that a device that was removed has nothing that others
+// wrote after that.
+func (w *world) trespass(d *simDevice) {
+	for p, l := range treeOf(d.disk, ".", "", d.hashes) {
+		if c := w.ledger.known[l.sum]; l.kind == stat.File && c != nil && c.by != d.n && c.step > d.left {
+			w.fail("trespass: %s has %q, which is %s, written on dev%d at step %d; it was removed at step %d", d.name(), p, c.name, c.by, c.step, d.left)
+		}
+	}
 }
 
 // kept is the oracle that what a device let go of by itself is in its trash.

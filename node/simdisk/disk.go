@@ -54,7 +54,8 @@ type Disk struct {
 	free    []uint64 // inode numbers to be used again
 	next    uint64
 	used    int64
-	gone    bool // another directory is at the root's path
+	gone    bool   // another directory is at the root's path
+	other   *inode // the root of the disk that is not mounted; nil: there is none
 	journal []change
 	base    map[*inode]map[string]*inode // names as after the part of the journal that is dropped
 	hook    func(call int, op, path string) error
@@ -157,6 +158,21 @@ func (d *Disk) SetGone(gone bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.gone = gone
+}
+
+// Swap puts another disk, an empty one, at the root's path, as when the first is not
+// mounted; or the first one again. What is open stays open on the one it was opened
+// on. No crash may come while they are swapped.
+func (d *Disk) Swap() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.syncAll()
+	if d.other == nil {
+		d.other = d.newInode(stat.Directory, 0o755)
+		d.other.attrs = attrs{d.other.mode, d.other.modified}
+		d.base[d.other] = make(map[string]*inode)
+	}
+	d.root, d.other = d.other, d.root
 }
 
 func (d *Disk) now() int64 {
