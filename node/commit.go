@@ -122,6 +122,7 @@ func (f *Folder) commit(ctx context.Context) error {
 			f.obstructed(p, res.Err)
 		}
 	}
+	f.unblock() // what waited for these
 	f.progress()
 	return nil
 }

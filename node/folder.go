@@ -376,7 +376,11 @@ func (f *Folder) rescan() {
 
 // tidy lets go of what has been kept for long enough.
 func (f *Folder) tidy() error {
-	f.expireTrash()
+	leapt := f.clockLeapt()
+	f.expireTrash(leapt)
+	if leapt {
+		return nil
+	}
 	return f.forgetEnded()
 }
 

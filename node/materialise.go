@@ -148,6 +148,13 @@ func (f *Folder) materialise(w *work) (more bool, again time.Time, err error) {
 		if perr := f.putBack(w.ctx); err == nil {
 			err = perr
 		}
+		// What was staged in vain waits, or it would go to and fro all the time that
+		// what it waits for is fetched.
+		for id, b := range d.bases {
+			if b.At.Parent == plan.Staging {
+				f.block(id, true)
+			}
+		}
 	}
 	if err != nil {
 		return false, again, err
@@ -198,7 +205,7 @@ func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (
 		}
 		if slices.ContainsFunc(op.After, func(n int) bool { return !carried[n] }) {
 			// It stands on one that is under way (a fetch) or failed.
-			f.block(op.ID, false)
+			f.block(op.ID, slices.ContainsFunc(op.After, func(n int) bool { return ops[n].Do == plan.Fetch }))
 			continue
 		}
 		if op.Firm {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -45,7 +46,8 @@ func sumOf(data []byte) sum {
 // the disks show, and never by what the programs say: what was written, and by
 // whom; what was knowingly overwritten or deleted, by someone on whose disk it was.
 type ledger struct {
-	known map[sum]*content
+	known   map[sum]*content
+	chunker *chunk.Chunker
 }
 
 // content is what the ledger knows of some bytes.
@@ -60,13 +62,27 @@ type content struct {
 	step    int
 }
 
-func newLedger() *ledger { return &ledger{known: make(map[sum]*content)} }
+func newLedger(c *chunk.Chunker) *ledger {
+	return &ledger{known: make(map[sum]*content), chunker: c}
+}
+
+// contentHash is what an index calls some bytes.
+func (l *ledger) contentHash(data []byte) crdt.ContentHash {
+	if len(data) <= chunk.MinBlock {
+		return crdt.ContentHash(chunk.Sum(data))
+	}
+	_, list, err := l.chunker.Split(bytes.NewReader(data), func(chunk.Block, []byte) error { return nil })
+	if err != nil {
+		return crdt.ContentHash{}
+	}
+	return list.Content()
+}
 
 func (l *ledger) write(dev, step int, data []byte, name string) *content {
 	h := sumOf(data)
 	c := l.known[h]
 	if c == nil {
-		c = &content{name: name, by: dev, step: step, hash: crdt.ContentHash(chunk.Sum(data))}
+		c = &content{name: name, by: dev, step: step, hash: l.contentHash(data)}
 		l.known[h] = c
 	}
 	c.written++

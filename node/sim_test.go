@@ -17,7 +17,7 @@ import (
 
 var (
 	simHistories = flag.Int("histories", 150, "simulated histories to run")
-	simSeed      = flag.Uint64("seed", 0, "seed of the first history; 0: one by the clock")
+	simSeed      = flag.Uint64("seed", 1, "seed of the first history; 0: one by the clock")
 	simReplay    = flag.String("replay", "", "file with a history to run again, as a failure gives it")
 	simLogFile   = flag.String("simlog", "", "file for the log of what is run")
 	simShrink    = flag.Int("shrink", 400, "runs that a failing history is cut down with")

@@ -102,7 +102,7 @@ func simulate(t *testing.T, h history, log *slog.Logger) (v verdict) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	synctest.Test(t, func(*testing.T) {
-		w := &world{h: &h, begin: time.Now(), ledger: newLedger(), fresh: make(map[int][]*content), fell: make(chan *simDevice, 16), cut: make(map[[2]int]bool), excused: make(map[string]bool), over: make(chan struct{}), log: log, trace: sha256.New()}
+		w := &world{h: &h, begin: time.Now(), fresh: make(map[int][]*content), fell: make(chan *simDevice, 16), cut: make(map[[2]int]bool), excused: make(map[string]bool), over: make(chan struct{}), log: log, trace: sha256.New()}
 		if err := w.run(dir, &v); err != nil {
 			w.fail("%v", err)
 		}
@@ -128,6 +128,7 @@ func (w *world) run(dir string, v *verdict) (err error) {
 	if w.chunker, err = chunk.New([32]byte{1}); err != nil {
 		return err
 	}
+	w.ledger = newLedger(w.chunker)
 	o := simnet.Options{Seed: w.h.Seed}
 	if w.log.Enabled(context.Background(), slog.LevelDebug) {
 		o.Log = func(format string, args ...any) { w.log.Debug("net " + fmt.Sprintf(format, args...)) }
@@ -379,7 +380,7 @@ func (w *world) heal() error {
 }
 
 // endless is more work than any history takes whose devices come to rest.
-const endless = 300_000
+const endless = 200_000
 
 // longest is how long devices that have all they need may take to come to rest.
 const longest = 3 * time.Hour
@@ -484,9 +485,12 @@ func (w *world) nowhere(f *Folder) (paths []string) {
 	return paths
 }
 
-// somewhere tells whether any disk has a content.
+// somewhere tells whether the disk of any member has a content.
 func (w *world) somewhere(h sum) bool {
 	for _, d := range w.devices {
+		if d.gone.Load() {
+			continue
+		}
 		for _, l := range treeOf(d.disk, ".", "", d.hashes) {
 			if l.sum == h {
 				return true

@@ -14,13 +14,13 @@ import (
 )
 
 // expireTrash lets go of what has been in the trash for long enough, or is more
-// than it may hold.
-func (f *Folder) expireTrash() {
+// than it may hold. After a leap of the clock nothing is too old.
+func (f *Folder) expireTrash(leapt bool) {
 	if f.o.keep <= 0 {
 		return
 	}
 	keep := f.o.keep
-	if f.clockLeapt() {
+	if leapt {
 		keep = -1 // none is too old
 	}
 	items, bytes, err := f.disk.ExpireTrash(f.o.clock(), keep, f.o.keepMost(f.root))

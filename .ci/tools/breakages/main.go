@@ -31,7 +31,7 @@ func breakages() []breakage {
 			{"crdt/join.go", "if !b.Seen.Covers(x[0].Dot) {", "if n > 0 {"}}},
 		{"exchange", "what was displaced is not compared after the exchange", []edit{
 			{"node/disk/place.go", "if err == nil && kept(j.Expect, old) {\n\t\tj.spot, j.old, j.swapped", "if err == nil {\n\t\tj.spot, j.old, j.swapped"},
-			{"node/disk/place.go", "if err == nil && kept(j.old, s) {\n\t\treturn\n\t}", "if err == nil {\n\t\treturn\n\t}"}}},
+			{"node/disk/place.go", "if err == nil && kept(j.old, s) {\n\t\treturn\n\t}", "if _ = s; err == nil {\n\t\treturn\n\t}"}}},
 		{"base-first", "a rename is in the base before it is on the disk", []edit{
 			{"node/materialise.go", "\tbase.ID = op.ID\n\tif err := f.operate(", `	base.ID = op.ID
 	if op.Do == plan.Rename {
@@ -172,7 +172,7 @@ func try(dir string, b breakage, histories int, seed uint64) (n int, by string, 
 	out, err := cmd.CombinedOutput()
 	if m := regexp.MustCompile(`history (\d+), seed \d+: ([a-z ]+)`).FindSubmatch(out); m != nil {
 		_, _ = fmt.Sscan(string(m[1]), &n)
-		return n, string(m[2]), nil
+		return n, strings.TrimSuffix(string(m[2]), " after "), nil
 	}
 	if err == nil {
 		return 0, "", nil
