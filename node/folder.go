@@ -87,6 +87,7 @@ type Folder struct {
 	paused     bool
 	have       uint64
 	news       map[crdt.EntryID]struct{} // changed by what came in since control last looked
+	allNews    bool                      // more than are noted were
 	settled    uint64                    // our sequence number up to which the disk shows everything
 	peers      map[replication.DeviceID]peerState
 	shownHolds []api.Hold

@@ -166,10 +166,17 @@ func (x folderIndex) Apply(ctx context.Context, from replication.DeviceID, id re
 	return nil
 }
 
+// maxNews bounds what is noted while the control goroutine is not there to look.
+const maxNews = 100_000
+
 // heard notes which entries are others now than when they were put aside.
 func (f *Folder) heard(ids []crdt.EntryID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(f.news)+len(ids) > maxNews {
+		f.news, f.allNews = nil, true
+		return
+	}
 	if f.news == nil {
 		f.news = make(map[crdt.EntryID]struct{}, len(ids))
 	}

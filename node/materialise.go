@@ -46,9 +46,12 @@ func (f *Folder) block(id crdt.EntryID, passing bool) {
 // how often an entry was tried that is another one now.
 func (f *Folder) unblock() {
 	f.mu.Lock()
-	news := f.news
-	f.news = nil
+	news, all := f.news, f.allNews
+	f.news, f.allNews = nil, false
 	f.mu.Unlock()
+	if all {
+		clear(f.blocked)
+	}
 	for id := range news {
 		delete(f.blocked, id)
 	}

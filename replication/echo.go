@@ -18,6 +18,7 @@ import (
 type echo struct {
 	mu    sync.Mutex
 	store StoreID // the peer's, of which sent is
+	had   uint64  // how far the peer said that it had applied what is ours
 	sent  map[crdt.EntryID]digest
 }
 
@@ -42,11 +43,22 @@ func (e *echo) heard(store StoreID, id crdt.EntryID, encoded []byte) {
 	e.sent[id] = d
 }
 
-// forget lets go of all: the peer asks anew, and says itself from where on.
-func (e *echo) forget() {
+// applied notes how far the peer has come with what is ours.
+func (e *echo) applied(seq uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.sent = nil
+	e.had = max(e.had, seq)
+}
+
+// resumed notes from where on the peer asks. One that asks for what it had already
+// has lost it, and perhaps what it sent as well.
+func (e *echo) resumed(from uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if from < e.had {
+		e.sent = nil
+	}
+	e.had = from
 }
 
 // has tells whether the peer sent the entry in this encoding, from the store that

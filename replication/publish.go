@@ -211,7 +211,7 @@ func (p *publisher) start(ctx context.Context, f *folder, w *wish) {
 		p.s.log.Warn("the peer has applied more than our index ever had: sending everything", "folder", f.id, "cursor", from)
 		from = 0
 	}
-	f.echo.forget()
+	f.echo.resumed(w.Cursor)
 	ctx, cancel := context.WithCancel(ctx)
 	pub := &publication{folder: f, p: p, number: w.Sub, cancel: cancel, done: make(chan struct{}), room: make(chan struct{}, 1), sent: from}
 	p.mu.Lock()
@@ -262,6 +262,7 @@ func (pub *publication) progress(m *wire.Progress) {
 		default:
 		}
 	}
+	pub.echo.applied(applied)
 	s := pub.p.s
 	pub.Index.PeerProgress(s.cfg.Peer, PeerProgress{Applied: applied, Settled: min(m.Settled, applied), Have: m.Have})
 	s.cfg.Fetcher.moved(s.cfg.Peer, pub.id, m.Have)
