@@ -62,7 +62,7 @@ type simDevice struct {
 type simRun struct {
 	node   *Node
 	folder *Folder
-	port   *simnet.Port
+	port   atomic.Pointer[simnet.Port]
 	ctx    context.Context
 	cancel context.CancelFunc
 	group  sync.WaitGroup
@@ -131,7 +131,7 @@ func (d *simDevice) start() error {
 	d.run = r
 	r.group.Go(func() { _ = n.fetcher.Run(ctx) })
 	r.group.Go(func() { _ = f.Run(ctx) })
-	r.port = d.w.net.Join(d.id, simHost{d, r})
+	r.port.Store(d.w.net.Join(d.id, simHost{d, r}))
 	return nil
 }
 
@@ -164,7 +164,7 @@ func (d *simDevice) stop() error {
 		return nil
 	}
 	r.cancel()
-	r.port.Leave()
+	r.port.Load().Leave()
 	r.peers.Wait()
 	r.group.Wait()
 	err := r.node.db.Close()
@@ -236,7 +236,7 @@ func (h simHost) Serve(ctx context.Context, peer simnet.ID, protocol string, s *
 type simOpener struct{ r *simRun }
 
 func (o simOpener) Open(ctx context.Context, peer replication.DeviceID, protocol string) (replication.Stream, error) {
-	return o.r.port.Open(ctx, simnet.ID(peer), protocol)
+	return o.r.port.Load().Open(ctx, simnet.ID(peer), protocol)
 }
 
 // simAuthority lets members read and write.
