@@ -21,7 +21,7 @@ const crashWindow = 2 * time.Minute
 
 const runningSpace = "running"
 
-// beginRun notes that the folder runs, and tells whether it was running when the
+// beginRun notes that the folder runs, and sets crashed if it was running when the
 // machine went down.
 func (f *Folder) beginRun() error {
 	was, ok, err := f.db.Get(runningSpace, f.id.String())
@@ -57,12 +57,7 @@ func (f *Folder) torn(s sighting) bool {
 
 // recheck reads what was written shortly before a power cut.
 func (f *Folder) recheck(ctx context.Context) error {
-	type file struct {
-		id   crdt.EntryID
-		path string
-		base store.Base
-	}
-	var files []file
+	var files []baseFile
 	var last int64
 	err := f.index.Read(func(r *store.Reader) error {
 		ids, err := descendants(r, crdt.Root)
@@ -83,7 +78,7 @@ func (f *Folder) recheck(ctx context.Context) error {
 			}
 			last = max(last, b.Stat.Changed, b.Stat.Modified)
 			if p, err := paths.of(id); err == nil {
-				files = append(files, file{id, p, b})
+				files = append(files, baseFile{id, p, b})
 			}
 		}
 		return nil
@@ -97,7 +92,7 @@ func (f *Folder) recheck(ctx context.Context) error {
 		if d == nil || written < last-int64(crashWindow) {
 			continue
 		}
-		if _, err := f.reread(ctx, d, x.id, x.path, x.base); err != nil {
+		if _, err := f.reread(ctx, d, x); err != nil {
 			return err
 		}
 	}

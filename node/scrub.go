@@ -68,6 +68,14 @@ func (f *Folder) scrubSome(ctx context.Context, every time.Duration) error {
 	return nil
 }
 
+// baseFile is a file in the folder's directory, where it lies, and what was last
+// known of it there.
+type baseFile struct {
+	id   crdt.EntryID
+	path string
+	base store.Base
+}
+
 // scrubNext reads the next files, and tells how many bytes that were and
 // whether it came to the end of the folder.
 func (f *Folder) scrubNext(ctx context.Context) (bytes int64, end bool, err error) {
@@ -75,12 +83,7 @@ func (f *Folder) scrubNext(ctx context.Context) (bytes int64, end bool, err erro
 	if err != nil {
 		return 0, false, err
 	}
-	type file struct {
-		id   crdt.EntryID
-		path string
-		base store.Base
-	}
-	var files []file
+	var files []baseFile
 	var next string
 	err = f.index.Read(func(r *store.Reader) error {
 		w := walk{f: f, r: r, recursive: true}
@@ -110,7 +113,7 @@ func (f *Folder) scrubNext(ctx context.Context) (bytes int64, end bool, err erro
 				continue
 			}
 			if p, err := paths.of(id); err == nil {
-				files = append(files, file{id, p, b})
+				files = append(files, baseFile{id, p, b})
 			}
 		}
 		return nil
@@ -123,7 +126,7 @@ func (f *Folder) scrubNext(ctx context.Context) (bytes int64, end bool, err erro
 		if d == nil {
 			return bytes, true, nil
 		}
-		n, err := f.reread(ctx, d, x.id, x.path, x.base)
+		n, err := f.reread(ctx, d, x)
 		if bytes += n; err != nil {
 			return bytes, false, err
 		}
@@ -132,8 +135,9 @@ func (f *Folder) scrubNext(ctx context.Context) (bytes int64, end bool, err erro
 }
 
 // reread reads a file and compares it with what is known of it.
-func (f *Folder) reread(ctx context.Context, d *disk.Folder, id crdt.EntryID, p string, b store.Base) (bytes int64, err error) {
-	h, err := d.Hash(ctx, p, b.Stat, f.o.chunker)
+func (f *Folder) reread(ctx context.Context, d *disk.Folder, x baseFile) (bytes int64, err error) {
+	b := x.base
+	h, err := d.Hash(ctx, x.path, b.Stat, f.o.chunker)
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
@@ -142,7 +146,7 @@ func (f *Folder) reread(ctx context.Context, d *disk.Folder, id crdt.EntryID, p 
 		return b.Stat.Size + 1, nil // changed meanwhile: that is the scan's affair
 	}
 	err = f.do(ctx, func(context.Context) error {
-		f.rotten(id, p)
+		f.rotten(x.id, x.path)
 		return nil
 	})
 	if errors.Is(err, errStopped) {
