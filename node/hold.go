@@ -473,8 +473,7 @@ func (f *Folder) revertEdit(id crdt.EntryID, p string) error {
 // revertIncoming says again, for all devices, what this disk has: whoever asked
 // for the change is overruled knowingly, so the change is made on the index.
 func (f *Folder) revertIncoming(ids []crdt.EntryID) error {
-	var after []func()
-	err := f.index.Update(func(tx *store.Tx) error {
+	return f.update(func(tx *store.Tx, later func(func())) error {
 		rec := crdt.NewRecorder(crdt.RowsBase{Rows: tx}, tx, f.writer())
 		bases := make(map[crdt.EntryID]store.Base)
 		for _, id := range ids {
@@ -500,12 +499,8 @@ func (f *Folder) revertIncoming(ids []crdt.EntryID) error {
 			}
 			bases[id] = b
 		}
-		return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, func(fn func()) { after = append(after, fn) })
+		return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, later)
 	})
-	for _, fn := range after {
-		fn()
-	}
-	return err
 }
 
 // contentOf gives the content that an entry shows.

@@ -106,9 +106,8 @@ func (x folderIndex) Apply(ctx context.Context, from replication.DeviceID, id re
 	own := false
 	var applied crdt.Applied
 	var sets []api.ChangeSet
-	var after []func()
 	f.o.learn(b.Entries)
-	err := f.index.Update(func(tx *store.Tx) error {
+	err := f.update(func(tx *store.Tx, later func(func())) error {
 		counter := f.index.Counter()
 		for _, e := range b.Entries {
 			own = own || e.Seen.Counter(f.index.Replica()) > counter
@@ -124,7 +123,7 @@ func (x folderIndex) Apply(ctx context.Context, from replication.DeviceID, id re
 		if sets, err = watch.sets(tx, tx.Entry, applied, f.o.clock()); err != nil {
 			return err
 		}
-		if err := f.dropCopies(tx, applied.Entries, func(fn func()) { after = append(after, fn) }); err != nil {
+		if err := f.dropCopies(tx, applied.Entries, later); err != nil {
 			return err
 		}
 		for content, list := range b.Lists {
@@ -141,9 +140,6 @@ func (x folderIndex) Apply(ctx context.Context, from replication.DeviceID, id re
 	})
 	if err != nil {
 		return err
-	}
-	for _, fn := range after {
-		fn()
 	}
 	if own {
 		// A peer knows changes of this replica that we do not: our database was

@@ -577,6 +577,22 @@ func (f *Folder) writer() crdt.Writer {
 	return crdt.Writer{Folder: f.id, Replica: f.index.Replica(), Counter: f.index.Counter(), Author: f.o.author, Now: f.o.clock().UnixMilli()}
 }
 
+// update changes the index in one transaction. What fn passes to later is done, in
+// order, once the change is committed, and not at all if it is not.
+func (f *Folder) update(fn func(tx *store.Tx, later func(func())) error) error {
+	var after []func()
+	err := f.index.Update(func(tx *store.Tx) error {
+		return fn(tx, func(fn func()) { after = append(after, fn) })
+	})
+	if err != nil {
+		return err
+	}
+	for _, fn := range after {
+		fn()
+	}
+	return nil
+}
+
 // remove records the deletion of entries that the gate has let through: all
 // that the base had at and below a name, children before parents.
 func (f *Folder) remove(ctx context.Context, ids []crdt.EntryID) error {
@@ -587,8 +603,7 @@ func (f *Folder) remove(ctx context.Context, ids []crdt.EntryID) error {
 		}
 		part := ids[:min(slice, len(ids))]
 		ids = ids[len(part):]
-		var after []func()
-		err := f.index.Update(func(tx *store.Tx) error {
+		err := f.update(func(tx *store.Tx, later func(func())) error {
 			rec := crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, f.writer())
 			var here []crdt.EntryID
 			bases := make(map[crdt.EntryID]store.Base)
@@ -605,13 +620,10 @@ func (f *Folder) remove(ctx context.Context, ids []crdt.EntryID) error {
 			if err := rec.Remove(here...); err != nil {
 				return err
 			}
-			return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, func(fn func()) { after = append(after, fn) })
+			return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, later)
 		})
 		if err != nil {
 			return err
-		}
-		for _, fn := range after {
-			fn()
 		}
 	}
 	f.wake()
@@ -624,8 +636,7 @@ func (f *Folder) drop(ids []crdt.EntryID) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	var after []func()
-	err := f.index.Update(func(tx *store.Tx) error {
+	err := f.update(func(tx *store.Tx, later func(func())) error {
 		rec := crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, f.writer())
 		for _, top := range ids {
 			below, err := descendants(&tx.Reader, top)
@@ -660,13 +671,10 @@ func (f *Folder) drop(ids []crdt.EntryID) error {
 		if len(rec.Entries()) == 0 {
 			return nil
 		}
-		return f.joinLocal(tx, rec, nil, func(crdt.Applied) {}, func(fn func()) { after = append(after, fn) })
+		return f.joinLocal(tx, rec, nil, func(crdt.Applied) {}, later)
 	})
 	if err != nil {
 		return err
-	}
-	for _, fn := range after {
-		fn()
 	}
 	for _, id := range ids {
 		f.found(id)
@@ -685,9 +693,8 @@ func (f *Folder) affirm(ids []crdt.EntryID) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	var after []func()
 	said := false
-	err := f.index.Update(func(tx *store.Tx) error {
+	err := f.update(func(tx *store.Tx, later func(func())) error {
 		rec := crdt.NewRecorder(crdt.RowsBase{Rows: tx}, tx, f.writer())
 		bases := make(map[crdt.EntryID]store.Base)
 		for _, id := range ids {
@@ -712,13 +719,10 @@ func (f *Folder) affirm(ids []crdt.EntryID) error {
 			}
 			bases[id], said = b, true
 		}
-		return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, func(fn func()) { after = append(after, fn) })
+		return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, later)
 	})
 	if err != nil {
 		return err
-	}
-	for _, fn := range after {
-		fn()
 	}
 	if said {
 		f.wake()
