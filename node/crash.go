@@ -16,8 +16,9 @@ import (
 // even that shows it, by reading again what was written shortly before (recheck).
 
 // crashWindow is how long before a power cut a file may have been written and not
-// be on the disk: systems write out what is older than half a minute.
-const crashWindow = 2 * time.Minute
+// be on the disk: systems write out what is older than half a minute, or than ten
+// where they spare a battery.
+const crashWindow = 10 * time.Minute
 
 const runningSpace = "running"
 
@@ -76,7 +77,11 @@ func (f *Folder) recheck(ctx context.Context) error {
 			if !ok || !b.Here || b.Stat.Kind != stat.File {
 				continue
 			}
-			last = max(last, b.Stat.Changed, b.Stat.Modified)
+			written := max(b.Stat.Changed, b.Stat.Modified)
+			last = max(last, written)
+			if written < last-int64(crashWindow) {
+				continue
+			}
 			if p, err := paths.of(id); err == nil {
 				files = append(files, baseFile{id, p, b})
 			}

@@ -72,6 +72,7 @@ type Folder struct {
 	inFlight   inFlight
 	landed     []*transfer // ready, not yet committed
 	trashClock trashClock
+	deleted    deletedAt // while a folder whose index was lost is scanned for the first time
 	crashed    bool      // the machine went down while the folder ran; not changed while it is served
 	sweep      bool      // temporary files may have been left that nobody wants
 	temps      int       // temporary files seen by the last sweep, and kept
@@ -84,6 +85,7 @@ type Folder struct {
 	shown      folderStatus
 	problems   map[string]api.Problem // by path
 	fresh      bool
+	lost       bool // its index was; see rebuilt.go
 	paused     bool
 	have       uint64
 	news       map[crdt.EntryID]struct{} // changed by what came in since control last looked
@@ -118,9 +120,9 @@ type folderOptions struct {
 	clock    func() time.Time
 	log      *slog.Logger
 	event    func(kind string, data any)
-	word     func(w word) error             // passes on a person's word
-	remember func(fresh, paused bool) error // keeps these in the device's description
-	deviceOf func(crdt.ReplicaID) string    // the name of the device whose replica it is, "" if not known
+	word     func(w word) error          // passes on a person's word
+	remember func(standing) error        // keeps these in the device's description
+	deviceOf func(crdt.ReplicaID) string // the name of the device whose replica it is, "" if not known
 	// pace, if not nil, is called before each piece of work, with who does it. A
 	// simulation gives each a moment of its own there, so that of two runs all
 	// happens alike.
@@ -166,6 +168,7 @@ func newFolder(d folderDescription, id crdt.FolderID, index *store.Folder, o fol
 		let:      make(map[crdt.EntryID]bool),
 		changed:  make(chan struct{}),
 		fresh:    d.Fresh,
+		lost:     d.Lost,
 		paused:   d.Paused,
 		shown:    folderStatus{state: api.Scanning},
 	}
@@ -256,7 +259,7 @@ func (f *Folder) control(ctx context.Context) error {
 	f.hashing = make(map[string]hashResult)
 	f.transfers = make(map[crdt.EntryID]*transfer)
 	f.inFlight = inFlight{}
-	f.landed, f.sweep = nil, true
+	f.landed, f.sweep, f.deleted = nil, true, nil
 	f.blocked = make(map[crdt.EntryID]blockage)
 	w := &work{ctx: ctx, group: workers}
 	if err := f.putBack(ctx); err != nil {
@@ -412,6 +415,9 @@ func (f *Folder) step(w *work) (busy bool, wake time.Time, err error) {
 	recording := !f.isFresh()
 	applying := recording && !f.isPaused()
 	if recording {
+		if err := f.rebuilding(w.ctx); err != nil {
+			return false, wake, err
+		}
 		more, err := f.observe(w)
 		if err != nil {
 			return false, wake, err
@@ -546,6 +552,8 @@ func (f *Folder) isFresh() bool {
 	defer f.mu.Unlock()
 	return f.fresh
 }
+
+func (f *Folder) standingLocked() standing { return standing{f.fresh, f.lost, f.paused} }
 
 func (f *Folder) isPaused() bool {
 	f.mu.Lock()

@@ -60,6 +60,7 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 		f.startScan()
 		return again, nil
 	}
+	waitedFor := f.waitedFor()
 	var drop []crdt.EntryID // deleted by others too
 	pending := plan.Pending{}
 	below := make(map[crdt.EntryID][]crdt.EntryID)
@@ -68,6 +69,13 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 		paths := newDiskPaths(r)
 		for id, g := range f.gone {
 			if renamed[id] {
+				continue
+			}
+			if len(waitedFor) > 0 && !waitedFor[id] {
+				// It may be in there.
+				if t := now.Add(postponedFor); again.IsZero() || t.Before(again) {
+					again = t
+				}
 				continue
 			}
 			still, err := f.stillGone(ctx, r, paths, g.known)
@@ -156,6 +164,7 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 // end as two files.
 func (f *Folder) mayBeElsewhere(renamed map[crdt.EntryID]bool) bool {
 	told := f.o.watch && len(f.watcher.Problems()) == 0
+	left, _ := f.index.BehindCount()
 	may := false
 	_ = f.index.Read(func(r *store.Reader) error {
 		for id, g := range f.gone {
@@ -163,6 +172,9 @@ func (f *Folder) mayBeElsewhere(renamed map[crdt.EntryID]bool) bool {
 				continue
 			}
 			behind, err := r.IsBehind(id)
+			if err == nil && !behind && told && left > 0 {
+				behind, err = anyBehind(r, id)
+			}
 			if may = may || !told || behind; err != nil || may {
 				return err
 			}
@@ -170,6 +182,20 @@ func (f *Folder) mayBeElsewhere(renamed map[crdt.EntryID]bool) bool {
 		return nil
 	})
 	return may
+}
+
+// anyBehind tells whether something that the base has below a directory is behind.
+func anyBehind(r *store.Reader, top crdt.EntryID) (bool, error) {
+	ids, err := descendants(r, top)
+	if err != nil {
+		return false, err
+	}
+	for _, id := range ids {
+		if behind, err := r.IsBehind(id); err != nil || behind {
+			return behind, err
+		}
+	}
+	return false, nil
 }
 
 // nextScan is the number of the first full scan to begin from now on.

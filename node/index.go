@@ -212,10 +212,10 @@ func (f *Folder) caughtUp(peer replication.DeviceID) {
 	if moved || fresh {
 		f.announceLocked()
 	}
-	paused := f.paused
+	s := f.standingLocked()
 	f.mu.Unlock()
 	if fresh {
-		if err := f.o.remember(false, paused); err != nil {
+		if err := f.o.remember(s); err != nil {
 			f.o.log.Error("remember that the folder has met another device", "folder", f.name, "err", err)
 		}
 	}

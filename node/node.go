@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -104,6 +106,12 @@ func Open(_ context.Context, o Options) (n *Node, err error) {
 	if n.book, err = openAddressBook(h); err != nil {
 		return nil, err
 	}
+	if _, serr := os.Lstat(h.path(indexDir)); errors.Is(serr, fs.ErrNotExist) {
+		// Said before there is one again: after a crash it would not be missed.
+		if err = n.indexLost(); err != nil {
+			return nil, err
+		}
+	}
 	if n.db, err = store.Open(h.path(indexDir), store.Options{Logger: n.log}); err != nil {
 		return nil, err
 	}
@@ -146,13 +154,23 @@ func (n *Node) recovered(r store.Recovery) error {
 	if r.Kind != store.Rebuilt && r.Kind != store.Fresh {
 		return nil
 	}
-	alone := len(n.account.others()) == 0
 	if r.Kind == store.Rebuilt {
 		n.log.Error("index set aside", "reason", r.Reason, "aside", r.Aside)
 		n.problem("index", "the index database was damaged, and set aside as "+r.Aside, "nothing to do: it is built anew from the disk and the other devices, and nothing is deleted meanwhile")
 	}
+	return n.indexLost()
+}
+
+// indexLost notes that nothing is known of what the folders had in step.
+func (n *Node) indexLost() error {
+	if len(n.account.others()) == 0 {
+		return nil
+	}
 	for i := range n.desc.Folders {
-		n.desc.Folders[i].Fresh = n.desc.Folders[i].Fresh || !alone
+		// One that has joined and met nobody yet has had nothing in step.
+		if d := &n.desc.Folders[i]; !d.Fresh {
+			d.Fresh, d.Lost = true, true
+		}
 	}
 	return n.home.describe(n.desc)
 }
@@ -208,7 +226,7 @@ func (n *Node) openFolders() error {
 			disk: disk.Options{Device: n.desc.Name, Log: n.log, Floor: n.floor(d.Path)},
 			scan: n.cfg.Scan.Interval, rehash: n.cfg.Scan.Rehash, watch: n.cfg.Watch, keep: n.cfg.Trash.Keep, keepMost: n.trashMost,
 			clock: time.Now, log: n.log, event: n.event, deviceOf: n.replicas.name, learn: n.replicas.learn,
-			remember: func(fresh, paused bool) error { return n.rememberFolder(i, fresh, paused) },
+			remember: func(s standing) error { return n.rememberFolder(i, s) },
 			word:     n.spread,
 		})
 		f.db, f.log = n.db, n.changelog
@@ -338,10 +356,11 @@ func (n *Node) folder(id crdt.FolderID) *Folder {
 	return nil
 }
 
-func (n *Node) rememberFolder(i int, fresh, paused bool) error {
+func (n *Node) rememberFolder(i int, s standing) error {
 	n.describing.Lock()
 	defer n.describing.Unlock()
-	n.desc.Folders[i].Fresh, n.desc.Folders[i].Paused = fresh, paused
+	d := &n.desc.Folders[i]
+	d.Fresh, d.Lost, d.Paused = s.Fresh, s.Lost, s.Paused
 	return n.home.describe(n.desc)
 }
 

@@ -77,6 +77,9 @@ func (f *Folder) observe(w *work) (more bool, err error) {
 		f.scan.running, f.scan.listed = false, time.Time{}
 		f.scan.rounds++
 		f.scans++
+		if err := f.rebuilt(); err != nil {
+			return false, err
+		}
 		if f.scan.again {
 			f.scan.again = false
 			f.startScan()

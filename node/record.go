@@ -290,15 +290,22 @@ func (r *recording) carry(d judged) error {
 		r.later(func() { f.found(id) })
 	}
 	f.o.log.Debug("seen", "path", d.path, "is", d.Is.String(), "do", d.Do, "steps", d.Steps, "id", d.ID)
-	p := d.path
-	r.later(func() { delete(f.postponed, p) })
+	if d.Is != plan.Gone { // that speaks of who had the name before
+		p := d.path
+		r.later(func() { delete(f.postponed, p) })
+	}
 	switch d.Do {
 	case plan.Nothing:
 	case plan.Pend, plan.Drop:
 		// Also what the index no longer shows: it may have been renamed here, which
 		// saves it from the deletion.
 		known, now := *d.Known, time.Now()
-		r.later(func() { f.missing(known, now) })
+		r.later(func() {
+			// One that was recognised under another name in the same go is not missing.
+			if b, moved := r.bases[known.ID]; !moved || b.At == known.At {
+				f.missing(known, now)
+			}
+		})
 		return nil
 	case plan.Postpone:
 		waits, now := d, time.Now()
@@ -306,6 +313,7 @@ func (r *recording) carry(d judged) error {
 		r.later(func() {
 			f.dirty.addPath(waits.path, due)
 			f.postponed[waits.path] = waiting{waits, now}
+			f.meet(due)
 		})
 		return nil
 	case plan.Rot:
@@ -776,14 +784,25 @@ func (v txViews) Here(id crdt.EntryID) (bool, error) {
 }
 
 func (v txViews) Vanished(content crdt.ContentHash) (list []plan.Known, err error) {
+	add := func(k plan.Known) error {
+		// What has been found elsewhere since is not looked for any more.
+		b, ok, err := v.tx.Base(k.ID)
+		if err != nil || !ok || !b.Here || b.At != k.At || b.Stat != k.Stat || len(list) == 2 {
+			return err
+		}
+		if !slices.ContainsFunc(list, func(x plan.Known) bool { return x.ID == k.ID }) {
+			list = append(list, k)
+		}
+		return nil
+	}
 	for id := range v.f.goneBy[content] {
-		if list = append(list, v.f.gone[id].known); len(list) == 2 {
-			return list, nil
+		if err := add(v.f.gone[id].known); err != nil {
+			return nil, err
 		}
 	}
 	for _, k := range v.vanished[content] {
-		if !slices.ContainsFunc(list, func(x plan.Known) bool { return x.ID == k.ID }) {
-			list = append(list, k)
+		if err := add(k); err != nil {
+			return nil, err
 		}
 	}
 	return list, nil
@@ -818,6 +837,48 @@ func (f *Folder) renamedHere() map[crdt.EntryID]bool {
 		} else if d.Known != nil {
 			ids[d.Known.ID] = true
 		}
+	}
+	return ids
+}
+
+// meet has those that wait for one another's names looked at in one go, where what was
+// seen of them came piecemeal: only together can they be recorded.
+func (f *Folder) meet(due time.Time) {
+	var ds []plan.Decision
+	at := make(map[crdt.EntryID]string)
+	for p, d := range f.postponed {
+		if d.Known != nil {
+			ds = append(ds, plan.Decision{Do: plan.Postpone, ID: d.Known.ID, On: d.On})
+			at[d.Known.ID] = p
+		}
+	}
+	for _, id := range plan.Circles(ds) {
+		f.dirty.addPath(at[id], due)
+	}
+}
+
+// waitedFor gives the entries whose names directories wait for that have been seen and
+// not yet been looked into, and those whose names these wait for in turn: what is gone
+// elsewhere may be in there. Call renamedHere before it.
+func (f *Folder) waitedFor() map[crdt.EntryID]bool {
+	ids := make(map[crdt.EntryID]bool)
+	on := make(map[crdt.EntryID]crdt.EntryID)
+	var next []crdt.EntryID
+	for _, d := range f.postponed {
+		if d.Item.Stat.Kind == stat.Directory {
+			next = append(next, d.On)
+		}
+		if d.Known != nil {
+			on[d.Known.ID] = d.On
+		}
+	}
+	for len(next) > 0 {
+		id := next[0]
+		next = next[1:]
+		if over, waits := on[id]; waits && !ids[id] {
+			next = append(next, over)
+		}
+		ids[id] = true
 	}
 	return ids
 }

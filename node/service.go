@@ -342,11 +342,11 @@ func (f *Folder) pause(paused, alone bool) error {
 	if alone && !wasPaused {
 		f.fresh = false
 	}
-	fresh := f.fresh
+	s := f.standingLocked()
 	f.announceLocked()
 	f.mu.Unlock()
 	f.kick()
-	return f.o.remember(fresh, paused)
+	return f.o.remember(s)
 }
 
 // Holds implements api.Node.

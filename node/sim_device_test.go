@@ -39,12 +39,11 @@ type simDevice struct {
 	lives   uint64       // times started
 	boots   int          // times that its machine went down
 	setBack bool         // its clock was
-	fresh   bool
-	paused  bool
-	last    map[string]leaf // its tree after the last step
-	away    bool            // its disk is not mounted
-	left    int             // the step at which it was removed
-	gone    atomic.Bool     // no longer a member
+	standing
+	last map[string]leaf // its tree after the last step
+	away bool            // its disk is not mounted
+	left int             // the step at which it was removed
+	gone atomic.Bool     // no longer a member
 
 	// unsynced are the files that its user has written and not synced, by inode.
 	unsynced map[uint64]bool
@@ -81,8 +80,8 @@ func (d *simDevice) start() error {
 	if err != nil {
 		return err
 	}
-	if k := s.Recovery().Kind; (k == store.Rebuilt || k == store.Fresh) && d.w.others(d) {
-		d.fresh = true
+	if k := s.Recovery().Kind; (k == store.Rebuilt || k == store.Fresh) && !d.Fresh && d.w.others(d) {
+		d.Fresh, d.Lost = true, true
 	}
 	index, err := s.Folder(simFolder)
 	if err != nil {
@@ -113,14 +112,14 @@ func (d *simDevice) start() error {
 	limits := plan.DefaultLimits()
 	limits.Window = massWindow
 	limits.Entries, limits.Share, limits.Emptied = d.w.h.Hold, 0.5, d.w.h.Hold
-	f := newFolder(folderDescription{Name: "Sync", Path: "/simulated", Fresh: d.fresh, Paused: d.paused}, simFolder, index, folderOptions{
+	f := newFolder(folderDescription{Name: "Sync", Path: "/simulated", Fresh: d.Fresh, Lost: d.Lost, Paused: d.Paused}, simFolder, index, folderOptions{
 		open:    func(string) (disk.FS, error) { return d.disk.Open(), nil },
 		watcher: d.watcher, hashers: 1, watch: d.w.h.Devices[d.n].Watch,
 		author: d.name(), chunker: d.w.chunker, fetch: n.fetcher.Fetch, limits: limits,
 		disk: disk.Options{Device: d.name(), Log: log, Floor: -1, Writers: 1, Now: d.now, Rand: seededReader(d.w.h.Seed, uint64(d.n), d.lives, 7)},
 		scan: d.w.h.Scan, rehash: 60 * 24 * time.Hour, keep: 30 * 24 * time.Hour, keepMost: func(string) int64 { return 1 << 50 },
 		clock: d.now, log: log, event: n.event, deviceOf: func(crdt.ReplicaID) string { return "" }, learn: func([]crdt.Entry) {},
-		remember: func(fresh, paused bool) error { d.fresh, d.paused = fresh, paused; return nil },
+		remember: func(s standing) error { d.standing = s; return nil },
 		word:     func(word) error { return nil },
 		boot:     fmt.Sprint(d.boots),
 		pace:     func(ctx context.Context, who string) { d.pace(ctx, who) },

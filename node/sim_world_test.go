@@ -136,7 +136,7 @@ func (w *world) run(dir string, v *verdict) (err error) {
 	w.net = simnet.New(o)
 	defer w.net.Close()
 	for n, k := range w.h.Devices {
-		d := &simDevice{w: w, n: n, id: simnet.ID{byte(n)}, dir: dirOf(dir, n), fresh: n > 0, unsynced: make(map[uint64]bool), hashes: make(hasher), held: make(map[sum]bool), ever: make(map[string]bool)}
+		d := &simDevice{w: w, n: n, id: simnet.ID{byte(n)}, dir: dirOf(dir, n), standing: standing{Fresh: n > 0}, unsynced: make(map[uint64]bool), hashes: make(hasher), held: make(map[sum]bool), ever: make(map[string]bool)}
 		d.db = simdisk.NewDatabase(d.dir)
 		d.disk = simdisk.New(simdisk.Options{
 			Trace: w.tracer(d),
@@ -357,6 +357,7 @@ func (w *world) heal() error {
 				return err
 			}
 		}
+		w.closePrograms(a)
 		for _, b := range w.devices {
 			if a != b && !a.gone.Load() && !b.gone.Load() {
 				w.net.Mend(a.id, b.id)
@@ -377,6 +378,16 @@ func (w *world) heal() error {
 		}
 	}
 	return nil
+}
+
+// closePrograms removes the lock files of programs that are still open: a directory
+// that others deleted stays as long as something ignored is in it, and says so.
+func (w *world) closePrograms(d *simDevice) {
+	for p := range treeOf(d.disk, ".", "", d.hashes) {
+		if ignored(p) && !strings.HasPrefix(p, ".sheaf/") {
+			_ = d.disk.User().Remove(p)
+		}
+	}
 }
 
 // endless is more work than any history takes whose devices come to rest.

@@ -48,6 +48,9 @@ type Views interface {
 	// Vanished gives the entries that are pending as gone and held this content
 	// when they were last seen. At most two are needed.
 	Vanished(content crdt.ContentHash) ([]Known, error)
+	// Deleted gives entries that are not shown any more and stood at that path, and
+	// that the disk may have had before the base was lost: none where it never was.
+	Deleted(at crdt.Location) ([]Shown, error)
 	// Leaving tells that the entry, gone from its name, is dropped, recorded as
 	// removed along with this decision, or is one of those that Circles gave.
 	Leaving(id crdt.EntryID) bool
@@ -168,7 +171,34 @@ func (d *decider) unknown() (Decision, error) {
 			}
 		}
 	}
+	if id, ok, err := d.deleted(kind); err != nil || ok {
+		return Decision{Do: Adopt, ID: id, At: d.at}, err
+	}
 	return Decision{Do: Record, At: d.at, Steps: []Step{d.create()}}, nil
+}
+
+// deleted finds the entry that the item was, where others have deleted it since: a
+// file with the same bytes and time, a link with the same target, a directory. A
+// person who made the very same anew, time and all, finds it in the trash.
+func (d *decider) deleted(kind crdt.Kind) (id crdt.EntryID, ok bool, err error) {
+	list, err := d.view.Deleted(d.at)
+	if err != nil {
+		return id, false, err
+	}
+	for _, s := range list {
+		v := s.Entry.Shown()
+		switch {
+		case s.Entry.Kind != kind || s.Node.Visible():
+			continue
+		case kind == crdt.Directory:
+		case v == nil || v.Content != d.f.Content.Hash || v.Size != d.f.Content.Size || v.Target != d.f.Content.Target:
+			continue
+		case kind == crdt.File && !heldTime(d.f.Item.Stat.Modified, s.Entry.MTime()):
+			continue
+		}
+		return s.Entry.ID, true, nil
+	}
+	return id, false, nil
 }
 
 // create records the item as it is.

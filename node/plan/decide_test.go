@@ -14,10 +14,11 @@ type fakeViews struct {
 	here     map[crdt.EntryID]bool
 	vanished map[crdt.ContentHash][]Known
 	leaving  map[crdt.EntryID]bool
+	deleted  map[crdt.Location][]Shown
 }
 
 func newFakeViews() *fakeViews {
-	return &fakeViews{make(map[crdt.EntryID]Shown), make(map[crdt.EntryID]bool), make(map[crdt.ContentHash][]Known), make(map[crdt.EntryID]bool)}
+	return &fakeViews{make(map[crdt.EntryID]Shown), make(map[crdt.EntryID]bool), make(map[crdt.ContentHash][]Known), make(map[crdt.EntryID]bool), make(map[crdt.Location][]Shown)}
 }
 
 func (v *fakeViews) Shown(id crdt.EntryID) (Shown, bool, error) {
@@ -36,6 +37,7 @@ func (v *fakeViews) At(parent crdt.EntryID, name string) (crdt.EntryID, bool, er
 
 func (v *fakeViews) Here(id crdt.EntryID) (bool, error)           { return v.here[id], nil }
 func (v *fakeViews) Vanished(c crdt.ContentHash) ([]Known, error) { return v.vanished[c], nil }
+func (v *fakeViews) Deleted(at crdt.Location) ([]Shown, error)    { return v.deleted[at], nil }
 func (v *fakeViews) Leaving(id crdt.EntryID) bool                 { return v.leaving[id] }
 func (v *fakeViews) hide(id crdt.EntryID)                         { s := v.shown[id]; s.Node.Shown = ""; v.shown[id] = s }
 func (v *fakeViews) add(id crdt.EntryID, at crdt.Location, kind crdt.Kind, c crdt.ContentHash, mode uint32, mtime int64) {
@@ -204,6 +206,42 @@ func TestDecideWaitsForWhoHadTheName(t *testing.T) {
 	v.leaving[k.ID] = true
 	if d, err = Decide(crdt.Root, f, v); err != nil || d.Do != Record {
 		t.Errorf("got %v, %v", d, err)
+	}
+}
+
+// A device that has lost its index has a file that others have deleted since: as it
+// was it is the deleted entry's, and what somebody has changed or made is new.
+func TestDecideDeleted(t *testing.T) {
+	t.Parallel()
+	hash, other := crdt.ContentHash{1}, crdt.ContentHash{2}
+	at := crdt.Location{Parent: crdt.Root, Name: "a"}
+	for _, c := range []struct {
+		name    string
+		deleted crdt.Kind
+		item    string
+		content crdt.Content
+		want    Verb
+	}{
+		{"as it was", crdt.File, "a=1", crdt.Content{Hash: hash, Size: 10}, Adopt},
+		{"edited", crdt.File, "a=1", crdt.Content{Hash: other, Size: 10}, Record},
+		{"the same bytes of another time", crdt.File, "a=1!", crdt.Content{Hash: hash, Size: 10}, Record},
+		{"a directory", crdt.Directory, "a=1:d", crdt.Content{}, Adopt},
+		{"a directory where a file was", crdt.File, "a=1:d", crdt.Content{}, Record},
+		{"a file where a directory was", crdt.Directory, "a=1", crdt.Content{Hash: hash, Size: 10}, Record},
+	} {
+		v := newFakeViews()
+		id := crdt.EntryID{9}
+		v.add(id, at, c.deleted, hash, 0o644, 1000)
+		v.hide(id)
+		f := Found{Binding: Binding{Name: "a", Item: items(c.item)[0], Is: New}, Content: c.content, Mode: 0o644}
+		if d, err := Decide(crdt.Root, f, v); err != nil || d.Do != Record {
+			t.Errorf("%s, and the index was never lost: %v, %v", c.name, d, err)
+		}
+		v.deleted[at] = []Shown{v.shown[id]}
+		d, err := Decide(crdt.Root, f, v)
+		if err != nil || d.Do != c.want || d.Do == Adopt && d.ID != id {
+			t.Errorf("%s: got %v, %v", c.name, d, err)
+		}
 	}
 }
 

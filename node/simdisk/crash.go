@@ -3,6 +3,7 @@ package simdisk
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"sheaf/node/stat"
 )
@@ -68,7 +69,18 @@ func (n *inode) sync() {
 	if n.synced == nil {
 		n.synced = []byte{}
 	}
-	n.attrs = attrs{n.mode, n.modified}
+	n.attrs, n.dirtied = attrs{n.mode, n.modified}, time.Time{}
+}
+
+// Writeback is how long a disk keeps what nobody has synced to itself: then it
+// writes it by itself. Real ones take half a minute to ten.
+const Writeback = 5 * time.Minute
+
+// writeBack does what the system would have done by now.
+func (n *inode) writeBack() {
+	if !n.dirtied.IsZero() && time.Since(n.dirtied) > Writeback {
+		n.sync()
+	}
 }
 
 // syncAll makes everything durable.
@@ -125,6 +137,7 @@ func (d *Disk) Crash() {
 
 // tear decides what of an inode's content and attributes has come to the disk.
 func (d *Disk) tear(n *inode) {
+	n.writeBack()
 	if d.rnd.IntN(2) == 0 && n.attrs != (attrs{}) {
 		n.mode, n.modified = n.attrs.mode, n.attrs.modified
 	}

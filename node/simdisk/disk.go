@@ -77,6 +77,7 @@ type inode struct {
 	data                    []byte
 	synced                  []byte            // as of the last sync; nil: never
 	attrs                   attrs             // likewise
+	dirtied                 time.Time         // of the first change of data since then; zero: none
 	names                   map[string]*inode // of a directory
 	parent                  *inode            // of a directory
 	open                    int

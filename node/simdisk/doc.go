@@ -8,7 +8,8 @@
 // happened since.** Names are kept as a journaling file system keeps them: changes
 // of names have an order, each is done as a whole or not at all, and a crash keeps
 // all up to some point that lies no earlier than the last sync that covers them.
-// Bytes have no order: of each file what was not synced may be there, be missing,
+// Bytes have no order: of each file what was not synced, nor written back by itself
+// since (Writeback), may be there, be missing,
 // or be there in part.
 //
 // A [Disk] outlives crashes; an FS (Disk.Open) does not: after [Disk.Crash] every

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -69,6 +70,7 @@ func (x *simFile) WriteAt(p []byte, off int64) (n int, err error) {
 
 // resize gives the file a length. It never writes into bytes that a sync kept.
 func (x *simFile) resize(d *Disk, size int64) error {
+	x.n.writeBack()
 	if err := d.grow(size - int64(len(x.n.data))); err != nil {
 		return err
 	}
@@ -85,6 +87,9 @@ func (x *simFile) wrote(d *Disk) {
 	x.n.version = d.version
 	x.n.modified = d.now()
 	x.n.changed = x.n.modified
+	if x.n.dirtied.IsZero() {
+		x.n.dirtied = time.Now()
+	}
 	d.touched(x.n, fsnotify.Write)
 }
 
@@ -130,6 +135,7 @@ func (x *simFile) Allocate(size int64) error {
 
 func (x *simFile) Punch(off, n int64) error {
 	return x.call("punch", true, func(d *Disk) error {
+		x.n.writeBack()
 		end := min(off+n, int64(len(x.n.data)))
 		if off < end {
 			clear(x.n.data[off:end])
