@@ -107,23 +107,27 @@ func (f *Folder) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	installed := false
 	for i, res := range results {
 		t, p := batch[i].transfer, batch[i].install.Path
 		switch {
 		case res.Err == nil:
+			installed = true
 			t.temp = nil // it is the file now
 			delete(f.blocked, t.id)
 			delete(f.heal, t.id)
 			f.solved(p)
-		case errors.Is(res.Err, disk.ErrDiskFailed):
+		case stopsFolder(res.Err):
 			return res.Err
 		default:
 			f.block(t.id, false)
-			f.obstructed(p, res.Err)
+			f.obstructed(t.id, p, res.Err)
 		}
 	}
-	f.unblock() // what waited for these
-	f.progress()
+	if installed {
+		f.unblock() // what waited for these
+		f.progress()
+	}
 	return nil
 }
 
@@ -197,7 +201,14 @@ func (f *Folder) transferFailed(r *store.Reader, t *transfer) {
 	}
 	noSource := errors.Is(t.err, replication.ErrNoSource)
 	f.block(t.id, noSource)
+	p, err := viewPath(r, t.id)
+	if err != nil {
+		p = t.id.String()
+	}
 	if noSource {
+		if b := f.blocked[t.id]; time.Since(b.since) > nowhereAfter && f.someConnected() {
+			f.nowhere(r, t, p)
+		}
 		if f.sources.Load() != t.since {
 			// What it waits for has come already, while it was failing.
 			b := f.blocked[t.id]
@@ -206,13 +217,29 @@ func (f *Folder) transferFailed(r *store.Reader, t *transfer) {
 		}
 		return
 	}
-	p, err := viewPath(r, t.id)
-	if err != nil {
-		p = t.id.String()
-	}
 	if errors.Is(t.err, disk.ErrNoSpace) {
-		f.obstructed(p, t.err)
+		f.obstructed(t.id, p, t.err)
 		return
 	}
-	f.problem(p, "could not be fetched: "+t.err.Error(), "it is tried again by itself")
+	f.unmet(t.id, p, "could not be fetched: "+t.err.Error(), "it is tried again by itself")
+}
+
+// nowhereAfter is how long nobody who is connected must have had a content before
+// people are told: a device that has just written it may still be reading it.
+const nowhereAfter = time.Minute
+
+func (f *Folder) someConnected() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.peers) > 0
+}
+
+// nowhere tells people that a content is on none of the devices that are connected.
+func (f *Folder) nowhere(r *store.Reader, t *transfer, p string) {
+	who := "the device that wrote it"
+	if e, ok, err := r.Entry(t.id); err == nil && ok && e.Shown() != nil && e.Shown().Author != "" {
+		who = e.Shown().Author
+	}
+	f.unmet(t.id, p, "none of the devices that are connected has what this file should hold; "+who+" wrote it",
+		"connect "+who+", or another device that has it: it then comes by itself")
 }

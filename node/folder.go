@@ -59,6 +59,7 @@ type Folder struct {
 	heldEdits  map[crdt.EntryID]string // rewritten here and held: where
 	undoing    *undoing
 	postponed  map[string]waiting      // by path: sightings that wait for a name to be free
+	unread     map[string]crdt.EntryID // by path: renamed to there, and not read since
 	skips      map[string]bool         // paths that cannot sync, and are reported
 	rules      stat.Stat               // the ignore file as last heeded
 	heeded     bool                    // rules is set
@@ -78,7 +79,8 @@ type Folder struct {
 	temps      int       // temporary files seen by the last sweep, and kept
 	committed  time.Time // when the last commit ended
 	blocked    map[crdt.EntryID]blockage
-	page       uint64 // where the next look at what is behind goes on
+	wants      map[crdt.EntryID]string // where something keeps it from being as the index shows it
+	page       uint64                  // where the next look at what is behind goes on
 	holds      holds
 
 	mu         sync.Mutex
@@ -254,13 +256,13 @@ func (f *Folder) control(ctx context.Context) error {
 	f.goneBy = make(map[crdt.ContentHash]map[crdt.EntryID]bool)
 	f.heldEdits = make(map[crdt.EntryID]string)
 	f.heal = make(map[crdt.EntryID]string)
-	f.postponed = make(map[string]waiting)
+	f.postponed, f.unread = make(map[string]waiting), make(map[string]crdt.EntryID)
 	f.skips, f.heeded = make(map[string]bool), false
 	f.hashing = make(map[string]hashResult)
 	f.transfers = make(map[crdt.EntryID]*transfer)
 	f.inFlight = inFlight{}
 	f.landed, f.sweep, f.deleted = nil, true, nil
-	f.blocked = make(map[crdt.EntryID]blockage)
+	f.blocked, f.wants = make(map[crdt.EntryID]blockage), make(map[crdt.EntryID]string)
 	w := &work{ctx: ctx, group: workers}
 	if err := f.putBack(ctx); err != nil {
 		return err

@@ -55,7 +55,7 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 	if err := f.disk.Check(); err != nil {
 		return again, err
 	}
-	renamed := f.renamedHere()
+	renamed := f.renamedHere(ctx)
 	if f.mayBeElsewhere(renamed) {
 		f.startScan()
 		return again, nil

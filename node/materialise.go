@@ -19,6 +19,7 @@ import (
 
 // A blockage is why an entry that is behind is not being worked on, until when.
 type blockage struct {
+	since   time.Time
 	until   time.Time
 	passing bool // or until something moves (see unblock)
 	tries   int
@@ -35,6 +36,9 @@ const (
 // ends with unblock; others back off.
 func (f *Folder) block(id crdt.EntryID, passing bool) {
 	b := f.blocked[id]
+	if b.since.IsZero() {
+		b.since = time.Now()
+	}
 	b.tries++
 	b.passing = passing
 	// Never for ever, whatever it waits for: what wakes it may have come before.
@@ -54,6 +58,7 @@ func (f *Folder) unblock() {
 	}
 	for id := range news {
 		delete(f.blocked, id)
+		f.met(id)
 	}
 	now := time.Now()
 	for id, b := range f.blocked {
@@ -202,6 +207,7 @@ func (f *Folder) nextBehind(r *store.Reader) (ids []crdt.EntryID, err error) {
 func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (started bool, err error) {
 	paths := newDiskPaths(r)
 	carried := make([]bool, len(ops))
+	now := time.Now()
 	for i, op := range ops {
 		if err := w.ctx.Err(); err != nil {
 			return started, err
@@ -223,7 +229,8 @@ func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (
 			}
 			continue
 		}
-		if _, busy := f.transfers[op.ID]; busy {
+		// What another stands on comes up with that one, and is no sooner tried again.
+		if _, busy := f.transfers[op.ID]; busy || f.waiting(op.ID, now) {
 			continue
 		}
 		local := false
@@ -313,7 +320,7 @@ func (f *Folder) carryOut(ctx context.Context, r *store.Reader, paths *diskPaths
 	}
 	base.ID = op.ID
 	if err := f.operate(ctx, paths, op, &base, d, f.o.deviceOf(writer(entry, base.Entry.Seen))); err != nil {
-		if errors.Is(err, disk.ErrDiskFailed) || ctx.Err() != nil {
+		if stopsFolder(err) || ctx.Err() != nil {
 			return false, err
 		}
 		f.failed(op, paths, err)
@@ -422,6 +429,13 @@ func (f *Folder) operate(ctx context.Context, paths *diskPaths, op plan.Op, base
 	return nil
 }
 
+// stopsFolder tells whether an error is one of the whole disk, and not of what was
+// being done on it.
+func stopsFolder(err error) bool {
+	var root *disk.RootError
+	return errors.Is(err, disk.ErrDiskFailed) || errors.As(err, &root)
+}
+
 // moves tells whether an operation only puts something elsewhere.
 func moves(do plan.Do) bool { return do == plan.Rename || do == plan.Stage || do == plan.Unstage }
 
@@ -454,26 +468,26 @@ func (f *Folder) failed(op plan.Op, paths *diskPaths, err error) {
 			f.dirty.addPath(from, time.Time{})
 		}
 	}
-	f.obstructed(p, err)
+	f.obstructed(op.ID, p, err)
 }
 
-// obstructed deals with what kept an operation at a path from being done.
-func (f *Folder) obstructed(p string, err error) {
+// obstructed deals with what kept an operation on an entry at a path from being done.
+func (f *Folder) obstructed(id crdt.EntryID, p string, err error) {
 	switch {
 	case errors.Is(err, disk.ErrNotEmpty):
 		f.dirty.addDir(p, true, time.Time{})
-		f.problem(p, "deleted on another device, but here it still holds files that are ignored or cannot be synced", "move or delete what is in it, and it will go")
+		f.unmet(id, p, "deleted on another device, but here it still holds files that are ignored or cannot be synced", "move or delete what is in it, and it will go")
 	case errors.Is(err, disk.ErrChanged), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
 		// The disk is not as the base has it: somebody was here. That is
 		// recorded first.
 		f.dirty.addPath(p, time.Time{})
 		if rule, ignored := f.disk.Ignored(p, false); ignored {
-			f.problem(p, "what another device has here cannot be put in place: the name is ignored by the rule "+rule, "rename or move the ignored file, or change .sheafignore")
+			f.unmet(id, p, "what another device has here cannot be put in place: the name is ignored by the rule "+rule, "rename or move the ignored file, or change .sheafignore")
 		}
 	case errors.Is(err, disk.ErrNoSpace):
-		f.problem(p, "no room on this disk: "+err.Error(), "make room, or lower free.floor with `sheaf config set`")
+		f.unmet(id, p, "no room on this disk: "+err.Error(), "make room, or lower free.floor with `sheaf config set`")
 	default:
-		f.problem(p, err.Error(), "see what holds it on this disk; it is tried again by itself")
+		f.unmet(id, p, err.Error(), "see what holds it on this disk; it is tried again by itself")
 	}
 }
 

@@ -430,6 +430,9 @@ func (f *Folder) read(w *work, seen []sighting) ([]sighting, error) {
 	for i := range seen {
 		s := seen[i]
 		r := results[i]
+		if delete(f.unread, s.path); r.err != nil && s.Is == plan.MovedSuspect {
+			f.unread[s.path] = s.Known.ID
+		}
 		switch {
 		case !wanted[i]:
 			s.Mode = s.Item.Stat.Mode

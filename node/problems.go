@@ -33,6 +33,21 @@ func (f *Folder) problem(p, what, remedy string) {
 	f.o.event(api.EventProblem, next)
 }
 
+// unmet notes what keeps an entry from being as the index shows it. Control goroutine
+// only.
+func (f *Folder) unmet(id crdt.EntryID, p, what, remedy string) {
+	f.wants[id] = p
+	f.problem(p, what, remedy)
+}
+
+// met forgets what kept an entry from it: it is another one now, or as it should be.
+func (f *Folder) met(id crdt.EntryID) {
+	if p, ok := f.wants[id]; ok {
+		delete(f.wants, id)
+		f.solved(p)
+	}
+}
+
 // solved forgets what was wrong with a path.
 func (f *Folder) solved(p string) {
 	f.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sheaf/crdt"
+	"sheaf/node/disk"
 	"sheaf/node/plan"
 	"sheaf/node/stat"
 	"sheaf/node/store"
@@ -633,9 +634,18 @@ func (f *Folder) remove(ctx context.Context, ids []crdt.EntryID) error {
 		if err != nil {
 			return err
 		}
+		f.notHere(part)
 	}
 	f.wake()
 	return nil
+}
+
+// notHere forgets what was to be recorded of entries that are no longer on this disk.
+func (f *Folder) notHere(ids []crdt.EntryID) {
+	for _, id := range ids {
+		f.found(id)
+		delete(f.heldEdits, id)
+	}
 }
 
 // drop takes entries that are gone from this disk, and from the index too, out of
@@ -646,11 +656,13 @@ func (f *Folder) drop(ids []crdt.EntryID) error {
 	}
 	err := f.update(func(tx *store.Tx, later func(func())) error {
 		rec := crdt.NewRecorder(plan.OnDisk(tx.AsBase()), tx, f.writer())
+		bases := make(map[crdt.EntryID]store.Base)
 		for _, top := range ids {
 			below, err := descendants(&tx.Reader, top)
 			if err != nil {
 				return err
 			}
+			later(func() { f.notHere(below) })
 			for _, id := range below {
 				b, ok, err := tx.Base(id)
 				if err != nil {
@@ -659,14 +671,25 @@ func (f *Folder) drop(ids []crdt.EntryID) error {
 				if !ok || !b.Here {
 					continue
 				}
-				// What the index shows elsewhere is brought there again.
-				entry := b.Entry
+				entry, _, err := tx.Entry(id)
+				if err != nil {
+					return err
+				}
 				if node, _, err := tx.Node(id); err != nil {
 					return err
-				} else if !node.Visible() {
-					if entry, _, err = tx.Entry(id); err != nil {
-						return err
+				} else if node.Visible() {
+					// What the index shows elsewhere is brought there again. The person
+					// deleted what was here: that is recorded where it does not delete
+					// the entry, or others would wait for a version that was on this
+					// disk alone.
+					if savedFrom(entry, b.Entry) {
+						if err := rec.Remove(id); err != nil {
+							return err
+						}
+						bases[id] = store.Base{ID: id}
+						continue
 					}
+					entry = b.Entry
 				}
 				if err := f.endVersions(tx, rec, b.Entry); err != nil {
 					return err
@@ -679,15 +702,15 @@ func (f *Folder) drop(ids []crdt.EntryID) error {
 		if len(rec.Entries()) == 0 {
 			return nil
 		}
-		return f.joinLocal(tx, rec, nil, func(crdt.Applied) {}, later)
+		return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, later)
 	})
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		f.found(id)
-	}
-	return nil
+	return err
+}
+
+// savedFrom tells whether others have moved or changed a file since, so that it
+// outlives its deletion by somebody who knows no more than the base.
+func savedFrom(now, base crdt.Entry) bool {
+	return now.Kind != crdt.Directory && slices.ContainsFunc(now.Live, func(l crdt.Facet) bool { return !base.Seen.Covers(l.Dot) })
 }
 
 // affirm says again what this disk has of entries of which nobody has what is shown.
@@ -827,8 +850,8 @@ type waiting struct {
 const postponedFor = goneDelay + settleDelay
 
 // renamedHere gives the entries that are gone from where they were and have just
-// been seen elsewhere, by sightings that wait.
-func (f *Folder) renamedHere() map[crdt.EntryID]bool {
+// been seen elsewhere: by sightings that wait, or that could not be read yet.
+func (f *Folder) renamedHere(ctx context.Context) map[crdt.EntryID]bool {
 	ids := make(map[crdt.EntryID]bool)
 	for p, d := range f.postponed {
 		// One that is not seen again has gone from there as well.
@@ -838,7 +861,23 @@ func (f *Folder) renamedHere() map[crdt.EntryID]bool {
 			ids[d.Known.ID] = true
 		}
 	}
+	for p, id := range f.unread {
+		if f.isThere(ctx, p) {
+			ids[id] = true
+		} else {
+			delete(f.unread, p)
+		}
+	}
 	return ids
+}
+
+// isThere tells whether a path leads to something, or may.
+func (f *Folder) isThere(ctx context.Context, p string) bool {
+	l, err := f.disk.Look(ctx, path.Dir(p), []string{path.Base(p)})
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, disk.ErrNotDirectory)
+	}
+	return len(l.Skipped) > 0 || slices.ContainsFunc(l.Items, func(i disk.Item) bool { return i.Stat.Kind != stat.None })
 }
 
 // meet has those that wait for one another's names looked at in one go, where what was

@@ -33,6 +33,11 @@ func (f *Folder) report(busy bool) {
 		// too small.
 		f.settledAt(seq)
 	}
+	if behind == 0 {
+		for id := range f.wants {
+			f.met(id)
+		}
+	}
 	f.publish(func(s *folderStatus) {
 		s.failure = nil
 		s.behind, s.needed, s.seq, s.rounds = int64(behind), bytes, seq, f.scan.rounds

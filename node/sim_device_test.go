@@ -40,10 +40,12 @@ type simDevice struct {
 	boots   int          // times that its machine went down
 	setBack bool         // its clock was
 	standing
-	last map[string]leaf // its tree after the last step
-	away bool            // its disk is not mounted
-	left int             // the step at which it was removed
-	gone atomic.Bool     // no longer a member
+	words map[string]bool // that it has heard
+	said  []word          // the same, in order
+	last  map[string]leaf // its tree after the last step
+	away  bool            // its disk is not mounted
+	left  int             // the step at which it was removed
+	gone  atomic.Bool     // no longer a member
 
 	// unsynced are the files that its user has written and not synced, by inode.
 	unsynced map[uint64]bool
@@ -96,7 +98,7 @@ func (d *simDevice) start() error {
 		sessions: make(map[replication.DeviceID]*peerSession), seen: make(map[replication.DeviceID]time.Time),
 		changelog:  &changeLog{db: s, space: "log"},
 		deviceName: func(p replication.DeviceID) string { return fmt.Sprintf("dev%d", p[0]) },
-		greet:      func(context.Context, replication.DeviceID) {},
+		greet:      d.greet,
 	}
 	n.opener, n.authority = simOpener{r}, simAuthority{d.w}
 	n.timing.Jitter = func(pause time.Duration) time.Duration { return pause }
@@ -120,12 +122,15 @@ func (d *simDevice) start() error {
 		scan: d.w.h.Scan, rehash: 60 * 24 * time.Hour, keep: 30 * 24 * time.Hour, keepMost: func(string) int64 { return 1 << 50 },
 		clock: d.now, log: log, event: n.event, deviceOf: func(crdt.ReplicaID) string { return "" }, learn: func([]crdt.Entry) {},
 		remember: func(s standing) error { d.standing = s; return nil },
-		word:     func(word) error { return nil },
+		word:     func(wd word) error { d.say(wd); return nil },
 		boot:     fmt.Sprint(d.boots),
 		pace:     func(ctx context.Context, who string) { d.pace(ctx, who) },
 	})
 	f.db, f.log = s, n.changelog
 	n.folders = []*Folder{f}
+	for _, wd := range d.said {
+		f.hearWord(wd)
+	}
 	r.node, r.folder = n, f
 	d.run = r
 	r.group.Go(func() { _ = n.fetcher.Run(ctx) })

@@ -15,7 +15,8 @@ type history struct {
 	Seed    uint64        `json:"seed"`
 	Devices []simKind     `json:"devices"`
 	Scan    time.Duration `json:"scan"`
-	Hold    int           `json:"hold"` // entries from which a change is a mass change
+	Hold    int           `json:"hold"`            // entries from which a change is a mass change
+	Alone   bool          `json:"alone,omitempty"` // one device at a time, all in step between
 	Steps   []step        `json:"steps"`
 }
 
@@ -76,6 +77,10 @@ func newHistory(seed uint64) history {
 		}
 		h.Devices = append(h.Devices, k)
 	}
+	if r.IntN(4) == 0 {
+		h.Hold = 3 + r.IntN(5)
+	}
+	h.Alone = r.IntN(10) == 0
 	return h
 }
 
@@ -90,7 +95,17 @@ func newDrawer(w *world, seed uint64) *drawer {
 			g.able = append(g.able, p)
 		}
 	}
-	g.calm = r.IntN(5) == 0
+	g.calm = r.IntN(5) == 0 || w.h.Alone
+	for _, p := range personPrograms() {
+		if r.IntN(5) < 2 && !w.h.Alone {
+			g.able = append(g.able, p)
+		}
+	}
+	for _, p := range diskTroubles() {
+		if !g.calm && r.IntN(5) == 0 {
+			g.able = append(g.able, p)
+		}
+	}
 	for _, p := range faultPrograms() {
 		if !g.calm && r.IntN(5) < 2 {
 			g.able = append(g.able, p)
@@ -100,7 +115,9 @@ func newDrawer(w *world, seed uint64) *drawer {
 	g.names = slices.Clone(pool[:2+r.IntN(len(pool)-1)])
 	// What stands on the devices before they meet, and their meeting.
 	for n := range w.devices {
-		if r.IntN(3) == 0 {
+		// Two things of one name are both shown, the later as "name (2)" while the
+		// earlier is there: no plain file system.
+		if r.IntN(3) == 0 && (n == 0 || !w.h.Alone) {
 			for range 1 + r.IntN(6) {
 				g.queue = append(g.queue, g.fresh(n)...)
 			}
@@ -112,6 +129,9 @@ func newDrawer(w *world, seed uint64) *drawer {
 	}
 	for n := range w.devices {
 		g.queue = append(g.queue, step{On: n, Do: "start", Wait: pick(r, []time.Duration{0, 0, time.Second, time.Minute})})
+	}
+	if w.h.Alone {
+		g.queue = append(g.queue, step{Do: "alone"})
 	}
 	return g
 }
@@ -163,6 +183,9 @@ func (g *drawer) next() (step, bool) {
 		g.queue = g.program().draw(g, d)
 		if len(g.queue) > 0 && g.queue[0].Wait == 0 {
 			g.queue[0].Wait = g.pause()
+		}
+		if len(g.queue) > 0 && g.w.h.Alone {
+			g.queue = append(g.queue, step{On: d.n, Do: "alone"})
 		}
 	}
 	s := g.queue[0]

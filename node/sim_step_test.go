@@ -151,6 +151,12 @@ func (w *world) do(s step) error {
 			return errSkip
 		}
 		w.expel(d)
+	case "pause", "resume", "untrash", "resolve", "release", "revert":
+		return w.person(d, s)
+	case "full", "room", "deny":
+		return w.trouble(d, s)
+	case "alone":
+		return w.alone(d)
 	case "lose": // another directory is at the folder's path, which is open
 		d.disk.SetGone(s.N != 0)
 	case "clock":
@@ -374,6 +380,11 @@ func (w *world) sumsAt(d *simDevice, f disk.FS, p string) []sum {
 		return nil
 	}
 	data, err := readAll(f, p)
+	if errors.Is(err, fs.ErrPermission) {
+		if l, ok := treeOf(d.disk, path.Dir(p), "", d.hashes)[p]; ok {
+			return []sum{l.sum}
+		}
+	}
 	if err != nil {
 		return nil
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"sheaf/crdt"
+	"sheaf/node/api"
 	"sheaf/node/disk"
 	"sheaf/node/simdisk"
 	"sheaf/node/stat"
@@ -42,6 +43,8 @@ type world struct {
 	fell    chan *simDevice    // has crashed, and is to be taken down
 	cut     map[[2]int]bool    // by a step
 	excused map[string]bool    // paths that wait for what is nowhere; see nowhere
+	met     bool               // all have been in step; see alone
+	undone  bool               // somebody took a held deletion back
 	forgot  bool               // a database was lost or set back
 	count   int                // steps done
 	paces   atomic.Int64       // pieces of work done by all
@@ -136,7 +139,7 @@ func (w *world) run(dir string, v *verdict) (err error) {
 	w.net = simnet.New(o)
 	defer w.net.Close()
 	for n, k := range w.h.Devices {
-		d := &simDevice{w: w, n: n, id: simnet.ID{byte(n)}, dir: dirOf(dir, n), standing: standing{Fresh: n > 0}, unsynced: make(map[uint64]bool), hashes: make(hasher), held: make(map[sum]bool), ever: make(map[string]bool)}
+		d := &simDevice{w: w, n: n, id: simnet.ID{byte(n)}, dir: dirOf(dir, n), standing: standing{Fresh: n > 0}, unsynced: make(map[uint64]bool), hashes: make(hasher), words: make(map[string]bool), held: make(map[sum]bool), ever: make(map[string]bool)}
 		d.db = simdisk.NewDatabase(d.dir)
 		d.disk = simdisk.New(simdisk.Options{
 			Trace: w.tracer(d),
@@ -357,6 +360,10 @@ func (w *world) heal() error {
 				return err
 			}
 		}
+		a.disk.SetRoom(-1)
+		if err := w.allowAll(a); err != nil {
+			return err
+		}
 		w.closePrograms(a)
 		for _, b := range w.devices {
 			if a != b && !a.gone.Load() && !b.gone.Load() {
@@ -370,6 +377,11 @@ func (w *world) heal() error {
 		if d.run == nil && !d.gone.Load() {
 			if err := d.start(); err != nil {
 				return fmt.Errorf("start %s: %w", d.name(), err)
+			}
+		}
+		if d.run != nil {
+			if err := d.run.node.Resume(context.Background(), ""); err != nil {
+				return err
 			}
 		}
 		w.count++
@@ -400,7 +412,8 @@ const longest = 3 * time.Hour
 func (w *world) rest() error {
 	calm, begin := 0, time.Now()
 	for time.Since(begin) < longest {
-		tick := time.NewTimer(15*time.Second + 7*time.Nanosecond)
+		// Not in step with the scans, which are rest as well.
+		tick := time.NewTimer(15*time.Second + 17*time.Millisecond)
 		select {
 		case <-tick.C:
 		case <-w.over:
@@ -408,6 +421,7 @@ func (w *world) rest() error {
 		if tick.Stop(); w.failed() {
 			return nil
 		}
+		w.releaseAll()
 		if w.restless() != "" {
 			calm = 0
 			continue
@@ -469,12 +483,12 @@ func (w *world) restless() string {
 
 // nowhere gives the paths at which an index shows what no disk has, and rightly so:
 // a power cut took it from the device that wrote it before anybody else had it, or
-// its owner deleted it, and the device lost its database before it could tell. All
-// can only wait for it.
+// its owner deleted it, and the device lost its database before it could tell, or
+// took the deletion back. All can only wait for it.
 func (w *world) nowhere(f *Folder) (paths []string) {
 	gone := make(map[crdt.ContentHash]bool)
 	for h, c := range w.ledger.known {
-		if (c.torn || w.forgot && len(c.ended) > 0) && !w.somewhere(h) {
+		if (c.torn || (w.forgot || w.undone) && len(c.ended) > 0) && !w.somewhere(h) {
 			gone[c.hash] = true
 		}
 	}
@@ -496,13 +510,14 @@ func (w *world) nowhere(f *Folder) (paths []string) {
 	return paths
 }
 
-// somewhere tells whether the disk of any member has a content.
+// somewhere tells whether the folder of any member has a content. What is in the
+// trash is sent to nobody.
 func (w *world) somewhere(h sum) bool {
 	for _, d := range w.devices {
 		if d.gone.Load() {
 			continue
 		}
-		for _, l := range treeOf(d.disk, ".", "", d.hashes) {
+		for _, l := range treeOf(d.disk, ".", ".sheaf", d.hashes) {
 			if l.sum == h {
 				return true
 			}
@@ -602,6 +617,7 @@ func (w *world) judge() {
 		w.kept(trees[n], d)
 	}
 	w.calm()
+	w.told()
 	w.logIndexes()
 	for n, d := range w.devices {
 		w.note("%s ends with\n%s", d.name(), w.ledger.drawTree(trees[n]))
@@ -802,6 +818,22 @@ func (w *world) kept(tree map[string]leaf, d *simDevice) {
 	for h := range d.held {
 		if !have[h] {
 			w.fail("kept: %s was on %s, whose user did not take it away, and is neither in its tree nor in its trash", w.ledger.name(h), d.name())
+		}
+	}
+}
+
+// told is the oracle that people are told of what waits for a content that no device
+// has.
+func (w *world) told() {
+	for _, d := range w.devices {
+		if d.gone.Load() || len(d.run.node.connectedPeers()) == 0 {
+			continue
+		}
+		f := d.run.folder
+		for _, p := range w.nowhere(f) {
+			if !slices.ContainsFunc(f.listProblems(), func(x api.Problem) bool { return x.Path == f.treePath(p) }) {
+				w.fail("told: %s waits for %q, which is nowhere, and says nothing of it", d.name(), p)
+			}
 		}
 	}
 }

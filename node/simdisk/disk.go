@@ -161,6 +161,15 @@ func (d *Disk) SetGone(gone bool) {
 	d.gone = gone
 }
 
+// SetRoom leaves so many bytes on the disk; a negative number ends its being full.
+func (d *Disk) SetRoom(bytes int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.o.Size = 0; bytes >= 0 {
+		d.o.Size = max(1, d.used+bytes)
+	}
+}
+
 // Swap puts another disk, an empty one, at the root's path, as when the first is not
 // mounted; or the first one again. What is open stays open on the one it was opened
 // on. No crash may come while they are swapped.
