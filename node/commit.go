@@ -175,6 +175,9 @@ func (f *Folder) land(r *store.Reader, paths *diskPaths, t *transfer) (l landing
 		t.unwanted = true
 		return l, false, nil
 	}
+	if unkept, err := plan.Unkept(planReader{r: r, rotten: f.heal}, t.id); err != nil || unkept {
+		return l, false, err // the copy comes first
+	}
 	holder, taken, err := r.BaseAt(at.Parent, at.Name)
 	if err != nil || taken && holder != t.id {
 		return l, false, err

@@ -44,6 +44,7 @@ type Folder struct {
 	hashed   chan hashResult            // large files that have been hashed
 	rejudge  atomic.Bool                // incoming changes are to be judged anew
 	watching atomic.Pointer[disk.Watcher]
+	trashed  trashIndex
 	serving  atomic.Pointer[disk.Folder] // the disk, for who serves blocks from it
 
 	// Control.

@@ -223,6 +223,11 @@ func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (
 				return started, err
 			}
 		}
+		if twin, err := f.twin(paths, op); err != nil {
+			return started, err
+		} else if twin {
+			continue
+		}
 		if op.Do != plan.Fetch {
 			if carried[i], err = f.carryOut(w.ctx, r, paths, op, d); err != nil {
 				return started, err
@@ -244,6 +249,25 @@ func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (
 		}
 	}
 	return started, nil
+}
+
+// twin puts an entry aside that cannot come to its name, for this disk takes another
+// for the same. The entry's own name, written otherwise, does not stand in its way.
+func (f *Folder) twin(paths *diskPaths, op plan.Op) (bool, error) {
+	if op.To == (crdt.Location{}) || op.To.Parent == plan.Staging {
+		return false, nil
+	}
+	to, err := paths.at(op.To)
+	if err != nil {
+		return false, nil //nolint:nilerr // its directory is not there: the operation says so itself
+	}
+	name, err := f.disk.Twin(to)
+	if err != nil || name == "" || op.From == (crdt.Location{Parent: op.To.Parent, Name: name}) {
+		return false, nil //nolint:nilerr // what cannot be looked at, the operation fails on
+	}
+	f.block(op.ID, true)
+	f.unmet(op.ID, to, "this disk takes it and "+name+" for one name, so it stays on the other devices", "rename one of the two, on a device that has both")
+	return true, nil
 }
 
 // done collects what operations did, to be recorded in the base in one go.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/text/unicode/norm"
 
 	"sheaf/crdt"
 	"sheaf/node/disk"
@@ -181,6 +182,9 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 		}
 		return nil, nil
 	}
+	if err := f.written(r, id, &l); err != nil {
+		return nil, err
+	}
 	var listing disk.Listing
 	if l.whole {
 		f.watch(l.dir)
@@ -236,6 +240,7 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 		for _, b := range children {
 			s.Known = append(s.Known, plan.Known{ID: b.ID, At: crdt.Location{Parent: id, Name: b.Name}, Kind: b.ID.Kind(), Stat: b.Stat})
 		}
+		f.writtenItems(s)
 	} else {
 		for _, name := range l.names {
 			child, ok, err := r.BaseAt(id, name)
@@ -290,6 +295,46 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 		out = append(out, sighting{dir: id, path: p, Found: plan.Found{Binding: b}, deep: l.deep})
 	}
 	return out, nil
+}
+
+// written gives the names to look at as they were written, where the disk tells of them
+// in a Unicode form of its own: as the base has them, or else in form C.
+func (f *Folder) written(r *store.Reader, dir crdt.EntryID, l *look) error {
+	if l.whole || !f.disk.Rewrites() {
+		return nil
+	}
+	names := make([]string, 0, len(l.names))
+	for _, name := range l.names {
+		as := crdt.NameKey(name)
+		for _, form := range []string{name, as, norm.NFD.String(name)} {
+			if _, ok, err := r.BaseAt(dir, form); err != nil {
+				return err
+			} else if ok {
+				as = form
+				break
+			}
+		}
+		names = append(names, as)
+	}
+	l.names = names
+	return nil
+}
+
+// writtenItems is written for the items of a whole directory.
+func (f *Folder) writtenItems(s plan.Sighting) {
+	if !f.disk.Rewrites() {
+		return
+	}
+	known := make(map[string]string, len(s.Known))
+	for _, k := range s.Known {
+		known[crdt.NameKey(k.At.Name)] = k.At.Name
+	}
+	for i := range s.Items {
+		key := crdt.NameKey(s.Items[i].Name)
+		if s.Items[i].Name = key; known[key] != "" {
+			s.Items[i].Name = known[key]
+		}
+	}
 }
 
 // unskip forgets what could not sync and is no longer there.

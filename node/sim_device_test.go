@@ -43,6 +43,7 @@ type simDevice struct {
 	words map[string]bool // that it has heard
 	said  []word          // the same, in order
 	last  map[string]leaf // its tree after the last step
+	stuck map[string]bool // paths of what its disk cannot have under its new name
 	away  bool            // its disk is not mounted
 	left  int             // the step at which it was removed
 	gone  atomic.Bool     // no longer a member

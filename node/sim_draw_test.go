@@ -5,7 +5,10 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/text/unicode/norm"
 
 	"sheaf/node/stat"
 )
@@ -32,6 +35,8 @@ type simKind struct {
 	NoExchange bool          `json:"noexchange,omitempty"`
 	NoLinks    bool          `json:"nolinks,omitempty"`
 	Reuse      bool          `json:"reuse,omitempty"`
+	Fold       bool          `json:"fold,omitempty"`    // names that differ in case alone are one
+	Form       string        `json:"form,omitempty"`    // "fold": names that differ in Unicode form alone are one; "store": and are kept in form D
 	Latency    time.Duration `json:"latency,omitempty"` // to every other device
 	Rate       float64       `json:"rate,omitempty"`
 }
@@ -46,6 +51,7 @@ type drawer struct {
 	able  []program // what happens in this history
 	names []string
 	calm  bool // nothing fails
+	folds bool // a disk does
 }
 
 // A program is something that a person, a program or bad luck does, as steps.
@@ -78,6 +84,12 @@ func newHistory(seed uint64) history {
 		h.Devices = append(h.Devices, k)
 	}
 	if r.IntN(4) == 0 {
+		// One of them keeps all names: it is asked what there is in the end.
+		for n := range h.Devices[1:] {
+			h.Devices[n+1].Fold, h.Devices[n+1].Form = r.IntN(2) == 0, pick(r, []string{"", "", "fold", "store"})
+		}
+	}
+	if r.IntN(4) == 0 {
 		h.Hold = 3 + r.IntN(5)
 	}
 	h.Alone = r.IntN(10) == 0
@@ -89,6 +101,7 @@ func newHistory(seed uint64) history {
 func newDrawer(w *world, seed uint64) *drawer {
 	r := rand.New(rand.NewPCG(seed, 2))
 	g := &drawer{w: w, r: r, left: 6 + r.IntN(30)}
+	g.folds = slices.ContainsFunc(w.h.Devices, func(k simKind) bool { return k.Fold || k.Form != "" })
 	for _, p := range filePrograms() {
 		if r.IntN(3) > 0 {
 			p.weight *= 1 + r.IntN(4)
@@ -238,7 +251,24 @@ func (g *drawer) dir(d *simDevice) string {
 	return pick(g.r, append(g.all(d, stat.Directory), "."))
 }
 
-func (g *drawer) path(d *simDevice) string { return path.Join(g.dir(d), pick(g.r, g.names)) }
+func (g *drawer) path(d *simDevice) string {
+	name := pick(g.r, g.names)
+	if g.folds && g.r.IntN(8) == 0 {
+		name = otherwise(name)
+	}
+	return path.Join(g.dir(d), name)
+}
+
+// otherwise writes a name in the other case, or in the other Unicode form.
+func otherwise(name string) string {
+	if form := norm.NFD.String(name); form != name {
+		return form
+	}
+	if up := strings.ToUpper(name); up != name {
+		return up
+	}
+	return strings.ToLower(name)
+}
 
 // some gives an existing path of a kind.
 func (g *drawer) some(d *simDevice, kinds ...stat.Kind) (string, bool) {
@@ -342,6 +372,13 @@ func filePrograms() []program {
 				return nil
 			}
 			return g.steps(d, "rename", step{Do: "rename", A: p, B: g.path(d)})
+		}},
+		{"recase", 2, func(g *drawer, d *simDevice) []step {
+			p, ok := g.some(d, stat.File, stat.Directory)
+			if !ok || !g.folds {
+				return nil
+			}
+			return g.steps(d, "written otherwise", step{Do: "rename", A: p, B: path.Join(path.Dir(p), otherwise(base(p)))})
 		}},
 		{"movedir", 5, func(g *drawer, d *simDevice) []step {
 			p, ok := g.some(d, stat.Directory)

@@ -318,7 +318,7 @@ func (w *world) alone(d *simDevice) error {
 	}
 	for _, o := range w.devices {
 		exact := w.h.Devices[d.n].Grain <= 1 && w.h.Devices[o.n].Grain <= 1
-		w.agree(is, o.tree(), d.name(), o.name(), exact)
+		w.agree(is, o.tree(), d, o, exact)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -19,6 +20,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/text/unicode/norm"
 
 	"sheaf/crdt"
 	"sheaf/node/api"
@@ -44,6 +47,7 @@ type world struct {
 	cut     map[[2]int]bool    // by a step
 	excused map[string]bool    // paths that wait for what is nowhere; see nowhere
 	met     bool               // all have been in step; see alone
+	twinned bool               // a disk takes two names for one
 	undone  bool               // somebody took a held deletion back
 	forgot  bool               // a database was lost or set back
 	count   int                // steps done
@@ -144,7 +148,7 @@ func (w *world) run(dir string, v *verdict) (err error) {
 		d.disk = simdisk.New(simdisk.Options{
 			Trace: w.tracer(d),
 			Seed:  w.h.Seed ^ uint64(n)<<48, Now: d.now, Grain: k.Grain, NoBirth: k.NoBirth, NoExchange: k.NoExchange, NoLinks: k.NoLinks,
-			ReuseInodes: k.Reuse, Events: simdisk.Events{Late: k.Late, Lost: k.Lost, Queue: k.Queue, Most: k.Most},
+			ReuseInodes: k.Reuse, FoldCase: k.Fold, FoldForm: k.Form == "fold", StoreForm: k.Form == "store", Events: simdisk.Events{Late: k.Late, Lost: k.Lost, Queue: k.Queue, Most: k.Most},
 		})
 		if err := disk.Init(d.disk.User(), simFolder); err != nil {
 			return err
@@ -455,15 +459,16 @@ func (w *world) restless() string {
 		for _, p := range lost {
 			w.excused[p] = true
 		}
+		twins := w.twinsBehind(d)
 		f.mu.Lock()
 		s := f.shown
 		open := f.openLocked(d.run.node.connectedPeers())
 		f.mu.Unlock()
 		peers := len(d.run.node.connectedPeers())
-		if len(w.excused) > 0 {
+		if len(w.excused) > 0 || w.twinned {
 			// Those wait for ever, and are asked again and again; nothing else may.
-			if n, _ := f.index.BehindCount(); n != len(lost) {
-				why = append(why, fmt.Sprintf("%s: behind %v, of which %v are lost", d.name(), w.behindOf(f), lost))
+			if n, _ := f.index.BehindCount(); n != len(lost)+twins {
+				why = append(why, fmt.Sprintf("%s: behind %v, of which %v are lost, and %d have a name that the disk takes for another's", d.name(), w.behindOf(f), lost, twins))
 			}
 			heads = append(heads, folderIndex{f: f}.Heads())
 			continue
@@ -508,6 +513,90 @@ func (w *world) nowhere(f *Folder) (paths []string) {
 		return err
 	})
 	return paths
+}
+
+// twins gives the paths that a device's disk cannot all hold: names in one directory
+// that it takes for one, and what lies below them.
+func (d *simDevice) twins(paths []string) map[string]bool {
+	k := d.w.h.Devices[d.n]
+	if !k.Fold && k.Form == "" {
+		return nil
+	}
+	fold := func(p string) string {
+		if k.Form != "" {
+			p = norm.NFC.String(p)
+		}
+		if k.Fold {
+			p = strings.ToLower(p)
+		}
+		return p
+	}
+	in := make(map[string][]string) // by what the disk makes of it
+	for _, p := range paths {
+		key := path.Join(path.Dir(p), fold(path.Base(p)))
+		in[key] = append(in[key], p)
+	}
+	out := make(map[string]bool)
+	for _, list := range in {
+		for _, p := range list {
+			if len(list) > 1 {
+				out[p] = true
+			}
+		}
+	}
+	for _, p := range paths {
+		for up := path.Dir(p); up != "."; up = path.Dir(up) {
+			if out[up] {
+				out[p] = true
+			}
+		}
+	}
+	return out
+}
+
+// twinsBehind counts what a device cannot have, for its disk takes the name for
+// another's.
+func (w *world) twinsBehind(d *simDevice) (n int) {
+	k := w.h.Devices[d.n]
+	if !k.Fold && k.Form == "" {
+		return 0
+	}
+	f := d.run.folder
+	view, err := viewOf(f)
+	if err != nil {
+		w.fail("read the view of %s: %v", d.name(), err)
+		return 0
+	}
+	twins := d.twins(slices.Collect(maps.Keys(view)))
+	if len(twins) == 0 {
+		return 0
+	}
+	w.twinned = true
+	d.stuck = make(map[string]bool)
+	_ = f.index.Read(func(r *store.Reader) error {
+		ids, _, err := r.Behind(0, 1000)
+		for _, id := range ids {
+			if p, perr := viewPath(r, id); perr == nil && twins[p] {
+				n++
+				if at, perr := newDiskPaths(r).of(id); perr == nil {
+					d.stuck[at] = true // it stays where it was
+				}
+			}
+		}
+		return err
+	})
+	return n
+}
+
+// isStuck tells whether something is still where it was, for its new name is taken for
+// another's.
+func (d *simDevice) isStuck(p string) bool {
+	for ; p != "."; p = path.Dir(p) {
+		if d.stuck[p] {
+			return true
+		}
+	}
+	return false
 }
 
 // somewhere tells whether the folder of any member has a content. What is in the
@@ -596,15 +685,21 @@ func (w *world) judge() {
 	}
 	first := -1
 	for n, d := range w.devices {
+		// One whose disk keeps all names, if there is one.
+		if k := w.h.Devices[n]; !d.gone.Load() && (first < 0 || !k.Fold && k.Form == "") {
+			first = n
+			if !k.Fold && k.Form == "" {
+				break
+			}
+		}
+	}
+	for n, d := range w.devices {
 		if d.gone.Load() {
 			w.kept(trees[n], d)
 			w.trespass(d)
 			continue
 		}
-		if first < 0 {
-			first = n
-		}
-		w.agree(trees[first], trees[n], w.devices[first].name(), d.name(), exact)
+		w.agree(trees[first], trees[n], w.devices[first], d, exact)
 		view, err := viewOf(d.run.folder)
 		if err != nil {
 			w.fail("read the view of %s: %v", d.name(), err)
@@ -628,9 +723,13 @@ func (w *world) judge() {
 }
 
 // agree is the oracle of convergence between two disks.
-func (w *world) agree(a, b map[string]leaf, na, nb string, exact bool) {
-	for _, p := range union(a, b) {
-		if w.excused[p] {
+func (w *world) agree(a, b map[string]leaf, da, db *simDevice, exact bool) {
+	na, nb := da.name(), db.name()
+	a, b = w.formed(a), w.formed(b)
+	all := union(a, b)
+	ta, tb := da.twins(all), db.twins(all)
+	for _, p := range all {
+		if w.excused[p] || ta[p] || tb[p] || da.isStuck(p) || db.isStuck(p) {
 			continue
 		}
 		x, inA := a[p]
@@ -647,6 +746,19 @@ func (w *world) agree(a, b map[string]leaf, na, nb string, exact bool) {
 			w.fail("converged: %q is %s %o %d on %s, and %s %o %d on %s", p, w.ledger.name(x.sum), x.mode, x.mtime, na, w.ledger.name(y.sum), y.mode, y.mtime, nb)
 		}
 	}
+}
+
+// formed gives a tree with its names as they are to people, where a disk keeps them in
+// another Unicode form.
+func (w *world) formed(tree map[string]leaf) map[string]leaf {
+	if !slices.ContainsFunc(w.h.Devices, func(k simKind) bool { return k.Form == "store" }) {
+		return tree
+	}
+	out := make(map[string]leaf, len(tree))
+	for p, l := range tree {
+		out[norm.NFC.String(p)] = l
+	}
+	return out
 }
 
 func union(a, b map[string]leaf) []string {
@@ -712,8 +824,11 @@ func viewOf(f *Folder) (map[string]leaf, error) {
 
 // shows is the oracle that a disk shows its index.
 func (w *world) shows(view, tree map[string]leaf, d *simDevice) {
-	for _, p := range union(view, tree) {
-		if w.excused[p] {
+	view, tree = w.formed(view), w.formed(tree)
+	all := union(view, tree)
+	twins := d.twins(all)
+	for _, p := range all {
+		if w.excused[p] || twins[p] || d.isStuck(p) {
 			continue
 		}
 		v, inView := view[p]
@@ -759,7 +874,7 @@ func (w *world) whole(tree map[string]leaf) {
 		}
 	}
 	for h, c := range w.ledger.known {
-		if c.whole && len(c.ended) == 0 && times[h] == 0 && !w.doubted(h, c) && !w.halfTold(h) {
+		if c.whole && len(c.ended) == 0 && times[h] == 0 && !w.doubted(h, c) && !w.halfTold(h) && !(w.twinned && w.somewhere(h)) {
 			w.fail("lost: %s, written on dev%d at step %d, which nobody overwrote or deleted", c.name, c.by, c.step)
 		}
 	}
@@ -857,7 +972,7 @@ func (w *world) calm() {
 	}
 	// A ping each way on two streams a pair, every half minute.
 	n := uint64(len(w.devices))
-	if sent := w.sent() - before; len(w.excused) == 0 && sent > n*(n-1)*2*10*64 {
+	if sent := w.sent() - before; len(w.excused) == 0 && !w.twinned && sent > n*(n-1)*2*10*64 {
 		w.fail("storm: %d bytes were sent in %v with nothing to be said", sent, quiet)
 	}
 }

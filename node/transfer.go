@@ -119,13 +119,19 @@ func (f *Folder) begin(w *work, id crdt.EntryID, target plan.Target, again, loca
 
 // transfer runs in a worker.
 func (f *Folder) transfer(ctx context.Context, d *disk.Folder, t *transfer) error {
+	var err error
 	switch t.target.Blocks {
 	case 0:
 		return nil
 	case 1:
-		return f.transferSmall(ctx, d, t)
+		err = f.transferSmall(ctx, d, t)
+	default:
+		err = f.transferLarge(ctx, d, t)
 	}
-	return f.transferLarge(ctx, d, t)
+	if errors.Is(err, replication.ErrNoSource) {
+		return f.fromTrash(ctx, d, t)
+	}
+	return err
 }
 
 func (f *Folder) transferSmall(ctx context.Context, d *disk.Folder, t *transfer) error {

@@ -47,6 +47,8 @@ type Folder struct {
 
 	failed     atomic.Pointer[error] // set once by the first sync that fails
 	noExchange atomic.Bool           // the disk has declined Exchange
+	folds      bool                  // the disk takes different names for one; see fold.go
+	rewrites   bool                  // and keeps them in a Unicode form of its own
 	serial     atomic.Uint64         // numbers our temporary names
 	ignore     atomic.Pointer[rules]
 
@@ -219,6 +221,7 @@ func Open(f FS, id [16]byte, o Options) (*Folder, error) {
 	if err := d.recover(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", f.Name(), err)
 	}
+	d.probeNames()
 	if err := d.Reload(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", f.Name(), err)
 	}

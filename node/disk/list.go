@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"sheaf/node/stat"
 )
 
@@ -83,6 +85,7 @@ func (d *Folder) Look(ctx context.Context, dir string, names []string) (Listing,
 	}
 	j := d.judge(dir)
 	l := Listing{Dir: s}
+	var listed map[string]string // what names there are, on a disk that would tell of others
 	names = slices.Clone(names)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
@@ -102,6 +105,18 @@ func (d *Folder) Look(ctx context.Context, dir string, names []string) (Listing,
 			continue
 		case errors.Is(err, ErrNotDirectory):
 			return Listing{}, fmt.Errorf("look in %s: %w", dir, err)
+		case err == nil && d.folds:
+			if listed == nil {
+				if listed, err = d.names(dir); err != nil {
+					return Listing{}, fmt.Errorf("look in %s: %w", dir, err)
+				}
+			}
+			if listed[norm.NFC.String(name)] == "" {
+				if dir != "." || !private(name) {
+					l.Items = append(l.Items, Item{Name: name}) // another has that name
+				}
+				continue
+			}
 		}
 		j.sort(&l, Entry{Name: name, Stat: s, Err: err, Mount: s.Kind == stat.Directory && s.Device != d.root.Device})
 	}

@@ -327,6 +327,34 @@ func (p *planner) copies(n *node) (done []int, need *node, err error) {
 	return done, nil, nil
 }
 
+// Unkept tells whether the disk has of an entry what only a conflict copy keeps, which
+// is not there yet: it must not be replaced now. Materialise sees to that for what it
+// plans; ask it again before what was fetched for an earlier plan is put in place.
+func Unkept(r Reader, id crdt.EntryID) (bool, error) {
+	k, here, ok, err := r.Base(id)
+	if err != nil || !ok || !here || k.Kind != crdt.File {
+		return false, err
+	}
+	dots, err := r.BaseVersions(id)
+	if err != nil {
+		return false, err
+	}
+	for _, d := range dots {
+		c := crdt.ConflictID(id, d)
+		t, ok, err := r.Target(c)
+		if err != nil {
+			return false, err
+		}
+		if !ok || !t.Visible || t.Content != k.Content {
+			continue
+		}
+		if _, here, ok, err := r.Base(c); err != nil || !ok || !here {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
 // place gives the operations that bring an entry to where and what it must be,
 // once its way there is free: way says after what.
 func (p *planner) place(n *node, to crdt.Location, way Op, content bool, copies []int) {

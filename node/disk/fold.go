@@ -1,0 +1,90 @@
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+
+	"sheaf/node/stat"
+)
+
+// Many disks take names that differ in case, or in Unicode form, for one: to ask such
+// a disk for "A" is to be told of "a". Whoever believes that sees a file under a name
+// that nobody gave it, and deletes the one with the other (CVE-2014-9390 is of this
+// kind). So a folder finds out what its disk does, and there looks a name up in its
+// directory's listing before it believes that it is there.
+
+// probeName has what is to be told apart: case, and a letter of two forms.
+const probeName = "~Probé"
+
+// probeNames finds out whether the disk takes different names for one, and whether it
+// keeps names in a Unicode form of its own. What cannot be found out is assumed.
+func (d *Folder) probeNames() {
+	probe := join(tmpDir, probeName)
+	if err := writeFile(d.fs, probe, nil); err != nil && !errors.Is(err, fs.ErrExist) {
+		d.folds = true
+		return
+	}
+	defer func() { _ = d.fs.Remove(probe) }()
+	for _, other := range []string{strings.ToLower(probe), norm.NFD.String(probe)} {
+		if _, err := d.fs.Lstat(other); !errors.Is(err, fs.ErrNotExist) {
+			d.folds = true
+		}
+	}
+	list, err := d.fs.List(tmpDir)
+	d.rewrites = d.folds && err == nil && !slices.ContainsFunc(list, func(e Entry) bool { return e.Name == probeName })
+}
+
+// Rewrites tells whether the disk keeps names in a Unicode form of its own: what it
+// lists is then no word of how a person wrote a name.
+func (d *Folder) Rewrites() bool { return d.rewrites }
+
+// names gives the names in a directory by their form C: what a disk lists in another
+// form than it was given is the same name, and what it lists in another case is not.
+func (d *Folder) names(dir string) (map[string]string, error) {
+	list, err := d.fs.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]string, len(list))
+	for _, e := range list {
+		if key := norm.NFC.String(e.Name); names[key] == "" || e.Name == key {
+			names[key] = e.Name
+		}
+	}
+	return names, nil
+}
+
+// Twin gives the name of what stands where path leads to, if that is another name,
+// which this disk takes for the same: nothing can be put at path while it is there.
+// "" if nothing stands there, or path itself.
+func (d *Folder) Twin(path string) (string, error) {
+	if err := checkPath(path); err != nil || !d.folds {
+		return "", err
+	}
+	s, err := d.fs.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotDirectory) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	dir, name := split(path)
+	list, err := d.fs.List(dir)
+	if err != nil {
+		return "", err
+	}
+	twin := ""
+	for _, e := range list {
+		if norm.NFC.String(e.Name) == norm.NFC.String(name) {
+			return "", nil
+		}
+		if e.Stat.Inode == s.Inode && e.Stat.Kind != stat.None {
+			twin = e.Name
+		}
+	}
+	return twin, nil
+}
