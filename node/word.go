@@ -27,9 +27,16 @@ type word struct {
 	_       struct{}      `cbor:",toarray"`
 	Folder  crdt.FolderID `json:"folder"`
 	ID      string        `json:"id"`
-	At      int64         `json:"at"` // Unix seconds
+	At      int64         `json:"at" cbor:"-"`  // Unix seconds, by this device's clock
+	Age     int64         `json:"-" cbor:"age"` // seconds, on the way between devices: their clocks may differ
 	Entries []crdt.EntryID
 }
+
+// over tells whether a word is too old to be in force; one that was said far in
+// the future was said by another clock.
+func (w word) over() bool { return w.age().Abs() > wordKept }
+
+func (w word) age() time.Duration { return time.Since(time.Unix(w.At, 0)) }
 
 const (
 	wordKept    = 7 * 24 * time.Hour // longer than a device is asleep, shorter than people forget
@@ -42,7 +49,7 @@ const (
 // keepWord remembers a word and tells whether it is new.
 func (n *Node) keepWord(w word) (bool, error) {
 	f := n.folder(w.Folder)
-	if f == nil || w.ID == "" || len(w.ID) > 64 || len(w.Entries) > maxWordIDs || time.Since(time.Unix(w.At, 0)) > wordKept {
+	if f == nil || w.ID == "" || len(w.ID) > 64 || len(w.Entries) > maxWordIDs || w.over() {
 		return false, nil
 	}
 	key := w.Folder.String() + "/" + w.ID
@@ -72,7 +79,7 @@ func (n *Node) words() (list []word, err error) {
 		if err := json.Unmarshal(value, &w); err != nil {
 			return fmt.Errorf("read a word: %w", err)
 		}
-		if time.Since(time.Unix(w.At, 0)) > wordKept {
+		if w.over() {
 			old = append(old, key)
 			return nil
 		}
@@ -103,6 +110,7 @@ func (n *Node) sayWords(ctx context.Context, peer mesh.DeviceID) {
 	}
 	notes := []note{{Replicas: n.replicas.known()}}
 	for _, w := range words {
+		w.Age = max(0, int64(w.age()/time.Second))
 		notes = append(notes, note{Word: &w})
 	}
 	s, err := n.mesh.Open(ctx, peer, wordProtocol)
@@ -140,6 +148,7 @@ func (n *Node) serveWords(ctx context.Context, peer mesh.DeviceID, s mesh.Stream
 		if m.Word == nil {
 			continue
 		}
+		m.Word.At = time.Now().Unix() - max(0, m.Word.Age)
 		added, err := n.keepWord(*m.Word)
 		if err != nil {
 			n.log.Warn("remember what was released", "err", err)

@@ -30,7 +30,8 @@ type conn struct {
 	stop   func() bool
 
 	writing gate // held while a message is written
-	wrote   atomic.Int64
+	began   time.Time
+	wrote   atomic.Int64 // when, since it began: the time of day may be set meanwhile
 }
 
 // A gate is a mutex for what may take long: to be held over I/O. Waiting at a
@@ -48,10 +49,9 @@ const piece = 64 << 10
 // newConn wraps s. When ctx ends, s is reset. readBuffer is the size of the
 // read buffer: small where many idle streams are expected.
 func newConn(ctx context.Context, s Stream, t Timing, readBuffer int, flows ...*flow) *conn {
-	c := &conn{ctx: ctx, s: s, timing: t, flows: flows, writing: newGate()}
+	c := &conn{ctx: ctx, s: s, timing: t, flows: flows, writing: newGate(), began: time.Now()}
 	c.r = bufio.NewReaderSize(reader{c}, readBuffer)
 	c.stop = context.AfterFunc(ctx, func() { _ = s.Reset() })
-	c.wrote.Store(time.Now().UnixNano())
 	return c
 }
 
@@ -134,7 +134,7 @@ func (c *conn) Write(p []byte) (int, error) {
 			return done, err
 		}
 	}
-	c.wrote.Store(time.Now().UnixNano())
+	c.wrote.Store(int64(time.Since(c.began)))
 	return done, nil
 }
 
@@ -156,7 +156,7 @@ func (c *conn) keepAlive(ctx context.Context, ping any, limit int) error {
 			return ctx.Err()
 		case <-t.C:
 		}
-		quiet := time.Since(time.Unix(0, c.wrote.Load()))
+		quiet := time.Since(c.began) - time.Duration(c.wrote.Load())
 		if quiet >= c.timing.KeepAlive {
 			if err := c.send(ping, limit); err != nil {
 				return err

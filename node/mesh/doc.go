@@ -18,9 +18,10 @@
 //
 // It stands at the edge of the flow: sessions ask it for streams, and it asks
 // them nothing. Below it is go-libp2p, put together in host.go from the parts
-// we use: TCP (TLS 1.3, then Noise; yamux) and QUIC. What the parts we do not
-// use would offer (relaying, address discovery by strangers, ping, public
-// bootstrap) is not switched off but absent.
+// we use: TCP (TLS 1.3, then Noise; yamux) and QUIC, with certificates that are
+// valid by every clock (tls.go). What the parts we do not use would offer
+// (relaying, address discovery by strangers, ping, public bootstrap) is not
+// switched off but absent.
 //
 // It never decides who is a member, reads no folder, sends nothing to any host
 // that is neither named by its caller, nor in the address book, nor seen on the

@@ -22,7 +22,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
@@ -88,7 +87,7 @@ func newHost(key ed25519.PrivateKey, limits Limits, gater connmgr.ConnectionGate
 	undo = append(undo, sw.Close)
 
 	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: yamux.DefaultTransport}}
-	tls, err := libp2ptls.New(libp2ptls.ID, priv, muxers)
+	tls, err := newTLS(priv)
 	if err != nil {
 		return nil, fmt.Errorf("mesh: TLS: %w", err)
 	}
@@ -113,7 +112,7 @@ func newHost(key ed25519.PrivateKey, limits Limits, gater connmgr.ConnectionGate
 		return nil, err
 	}
 	undo = append(undo, conns.Close)
-	quict, err := libp2pquic.NewTransport(priv, conns, nil, gater, manager)
+	quict, err := libp2pquic.NewTransport(priv, conns, nil, gater, manager, libp2pquic.WithTLSIdentityOption(anyClock()))
 	if err != nil {
 		return nil, fmt.Errorf("mesh: QUIC: %w", err)
 	}
