@@ -364,11 +364,13 @@ func (n *Node) rememberFolder(i int, s standing) error {
 	return n.home.describe(n.desc)
 }
 
-// services gives the names under which this device looks for others in the
-// local network: derived from the account, so that no stranger learns of whom.
+// services gives the names under which this device looks for others in the local
+// network: derived from the account, so that no stranger learns of whom. The name is
+// the same at all times: one that changed with the month would keep devices apart
+// whose clocks are, and hide nothing, since each device's ID is announced with it.
 func (n *Node) services() []string {
 	state, _ := n.account.snapshot()
-	tag := state.FolderID("mdns " + time.Now().UTC().Format("2006-01"))
+	tag := state.FolderID("mdns")
 	return []string{"_" + hex.EncodeToString(tag[:8]) + "._udp"}
 }
 
