@@ -69,11 +69,8 @@ type job struct {
 // that have no error. Results correspond to the batch by index; files do not
 // depend on each other, and one path must not appear twice.
 //
-// On a disk that cannot exchange two names, what is replaced is linked into
-// the trash and then renamed over: a save in the instant between the last look
-// and the rename is overwritten. Where there are no hard links either, the old
-// file steps aside first and the path is absent for that instant; a crash then
-// is put right by Open.
+// On a disk that cannot exchange two names, the old file steps aside first and
+// the path is absent for that instant; a crash then is put right by Open.
 func (d *Folder) Commit(ctx context.Context, batch []Install) []Result {
 	results := make([]Result, len(batch))
 	jobs := make([]*job, 0, len(batch))

@@ -23,45 +23,91 @@ import (
 // again finds it each time, whole, the old one or a new one.
 func TestS22_PathIsNeverAbsent(t *testing.T) {
 	t.Parallel()
-	for name, wrap := range map[string]func(disk.FS) disk.FS{
-		"exchange": func(f disk.FS) disk.FS { return f },
-		"link":     func(f disk.FS) disk.FS { return &limited{FS: f, noExchange: true} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := newFolder(t, wrap)
-			version := func(i int) []byte { return bytes.Repeat([]byte{byte('a' + i%26)}, 10_000) }
-			f.put("f", string(version(0)))
-			stop := make(chan struct{})
-			looks := 0
-			var reader sync.WaitGroup
-			reader.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
+	f := newFolder(t, func(f disk.FS) disk.FS { return f })
+	version := func(i int) []byte { return bytes.Repeat([]byte{byte('a' + i%26)}, 10_000) }
+	f.put("f", string(version(0)))
+	stop := make(chan struct{})
+	looks := 0
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			data, err := os.ReadFile(f.path("f"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if len(data) != 10_000 || bytes.Count(data, data[:1]) != len(data) {
+				t.Errorf("%d bytes that begin with %q", len(data), data[:min(len(data), 1)])
+				return
+			}
+			looks++
+		}
+	})
+	for i := range 200 {
+		r := f.install(disk.Install{Path: "f", Data: version(i + 1), Expect: f.stat("f")})
+		ok(t, r.Err)
+	}
+	close(stop)
+	reader.Wait()
+	t.Logf("looked at %d times", looks)
+}
+
+// S8: whatever moment a person's program picks to save a file over the one that is
+// being replaced, in place or by a rename, nothing that it wrote is destroyed.
+func TestSaveAtEveryCallOfACommit(t *testing.T) {
+	t.Parallel()
+	mine := []byte("saved by a person")
+	for name, o := range map[string]simdisk.Options{"exchange": {}, "no exchange": {NoExchange: true}, "neither exchange nor links": {NoExchange: true, NoLinks: true}} {
+		for how, save := range map[string]func(f disk.FS) error{
+			"by a rename": func(f disk.FS) error { return f.Rename("mine", "other") },
+			"in place": func(f disk.FS) error {
+				file, err := f.OpenWrite("other")
+				if err != nil {
+					return err // its name is gone for an instant
+				}
+				if err = file.Truncate(0); err == nil {
+					_, err = file.WriteAt(mine, 0)
+				}
+				return errors.Join(err, file.Close(), f.Remove("mine"))
+			},
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				t.Parallel()
+				for call := 1; ; call++ {
+					sim, f, d := world(t, o)
+					user := sim.User()
+					file, err := user.Create("mine", 0o644)
+					ok(t, err)
+					_, err = file.WriteAt(mine, 0)
+					ok(t, err)
+					ok(t, file.Close())
+					seen, err := f.Lstat("other")
+					ok(t, err)
+					before, done := sim.Calls(), false
+					sim.Before(func(n int, _, _ string) error {
+						if n == before+call {
+							done = true
+							_ = save(user)
+						}
+						return nil
+					})
+					res := d.Commit(t.Context(), []disk.Install{{Path: "other", Data: newBytes, Mode: 0o644, Expect: seen, Bucket: d.NewBucket("test")}})
+					sim.Before(nil)
+					all, _ := found(t, f)
+					if len(all[string(mine)]) == 0 {
+						t.Fatalf("saved before call %d, and gone: %v\n%s", call, res[0].Err, sim)
 					}
-					data, err := os.ReadFile(f.path("f"))
-					if err != nil {
-						t.Error(err)
+					if !done {
 						return
 					}
-					if len(data) != 10_000 || bytes.Count(data, data[:1]) != len(data) {
-						t.Errorf("%d bytes that begin with %q", len(data), data[:min(len(data), 1)])
-						return
-					}
-					looks++
 				}
 			})
-			for i := range 200 {
-				r := f.install(disk.Install{Path: "f", Data: version(i + 1), Expect: f.stat("f")})
-				ok(t, r.Err)
-			}
-			close(stop)
-			reader.Wait()
-			t.Logf("looked at %d times", looks)
-		})
+		}
 	}
 }
 

@@ -32,13 +32,9 @@ func (d *Folder) place(j *job) error {
 			return err
 		}
 		d.noExchange.Store(true)
-		d.o.Log.Info("this disk cannot exchange two names; replacing by link and rename", "root", d.fs.Name())
+		d.o.Log.Info("this disk cannot exchange two names; what is replaced steps aside", "root", d.fs.Name())
 	}
-	err := d.placeLink(j)
-	if errors.Is(err, ErrUnsupported) {
-		err = d.placeAside(j)
-	}
-	return err
+	return d.placeAside(j)
 }
 
 // landed takes the stat of what was put in place.
@@ -173,42 +169,6 @@ func (d *Folder) recheck(j *job) {
 	}
 }
 
-// placeLink gives the old content a second name in the trash and renames over
-// the first.
-func (d *Folder) placeLink(j *job) error {
-	d.trash.Lock()
-	spot, err := d.linkTrash(j.Bucket, j.Path)
-	d.trash.Unlock()
-	if err != nil {
-		return err
-	}
-	old, err := d.fs.Lstat(spot)
-	if err == nil && !kept(j.Expect, old) {
-		err = ErrChanged
-	}
-	if err == nil {
-		var now stat.Stat
-		if now, err = d.fs.Lstat(j.Path); err == nil && !kept(j.Expect, now) {
-			err = ErrChanged
-		}
-	}
-	if err == nil {
-		err = d.fs.Rename(j.tmp, j.Path)
-	}
-	if err != nil {
-		// The second name goes only while the first still leads to the same
-		// file: it might be the only one left.
-		if now, e := d.fs.Lstat(j.Path); e == nil && now.SameFile(old) {
-			_ = d.fs.Remove(spot)
-			d.tidy(spot)
-		}
-		return err
-	}
-	j.spot, j.old = spot, old
-	j.res.Trashed = trashID(spot)
-	return d.landed(j)
-}
-
 // aside is the note of a replacement during which the path is absent for an
 // instant: without it, a crash there would look like a deletion.
 type aside struct {
@@ -216,7 +176,10 @@ type aside struct {
 	Spot string `json:"spot"`
 }
 
-// placeAside moves the old content to the trash and the new one in.
+// placeAside moves the old content to the trash and the new one in, neither of them
+// over anything. To link the old content into the trash and to rename the new one over
+// it would keep the path all the time, and would destroy what somebody renamed there
+// between the two: a file's absence for an instant is the lesser evil.
 func (d *Folder) placeAside(j *job) error {
 	d.trash.Lock()
 	defer d.trash.Unlock()

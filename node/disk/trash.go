@@ -70,25 +70,16 @@ func checkBucket(id string) error {
 // toTrash moves from to a free spot for path in a bucket. The caller holds
 // d.trash.
 func (d *Folder) toTrash(b Bucket, from, path string) (spot string, err error) {
-	return d.inBucket(b, path, func(spot string) error { return d.fs.RenameNew(from, spot) })
-}
-
-// linkTrash is toTrash that leaves path where it is.
-func (d *Folder) linkTrash(b Bucket, path string) (spot string, err error) {
-	return d.inBucket(b, path, func(spot string) error { return d.fs.Link(path, spot) })
-}
-
-func (d *Folder) inBucket(b Bucket, path string, put func(spot string) error) (string, error) {
 	if err := checkBucket(b.ID); err != nil {
 		return "", err
 	}
 	for n := 1; n <= layers; n++ {
 		base := bucketDir(b.ID, n)
 		spot := base + "/" + path
-		err := put(spot)
+		err := d.fs.RenameNew(from, spot)
 		if errors.Is(err, fs.ErrNotExist) { // most likely the directories
 			if err = d.bucketDirs(b, base, path); err == nil {
-				err = put(spot)
+				err = d.fs.RenameNew(from, spot)
 			}
 		}
 		switch {
