@@ -175,7 +175,7 @@ func (f *Folder) land(r *store.Reader, paths *diskPaths, t *transfer) (l landing
 		t.unwanted = true
 		return l, false, nil
 	}
-	if unkept, err := plan.Unkept(planReader{r: r, rotten: f.heal}, t.id); err != nil || unkept {
+	if unkept, err := plan.Unkept(f.planReader(r), t.id); err != nil || unkept {
 		return l, false, err // the copy comes first
 	}
 	holder, taken, err := r.BaseAt(at.Parent, at.Name)

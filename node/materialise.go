@@ -128,7 +128,7 @@ func (f *Folder) materialise(w *work) (more bool, again time.Time, err error) {
 		if len(ids) == 0 {
 			return nil
 		}
-		view := planReader{r: r, rotten: f.heal}
+		view := f.planReader(r)
 		ops, err := plan.Materialise(view, ids, f.leaveAlone)
 		if err != nil {
 			return err
@@ -223,10 +223,12 @@ func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (
 				return started, err
 			}
 		}
-		if twin, err := f.twin(paths, op); err != nil {
-			return started, err
-		} else if twin {
-			continue
+		if op.Do != plan.Wait {
+			if twin, err := f.twin(paths, op); err != nil {
+				return started, err
+			} else if twin {
+				continue
+			}
 		}
 		if op.Do != plan.Fetch {
 			if carried[i], err = f.carryOut(w.ctx, r, paths, op, d); err != nil {
@@ -326,7 +328,9 @@ func (f *Folder) settle(d *done) error {
 // on; an error stops the folder.
 func (f *Folder) carryOut(ctx context.Context, r *store.Reader, paths *diskPaths, op plan.Op, d *done) (bool, error) {
 	if op.Do == plan.Wait {
-		f.block(op.ID, op.Reason == plan.Held)
+		if twin, _ := f.twin(paths, op); !twin {
+			f.block(op.ID, op.Reason == plan.Held)
+		}
 		return false, nil
 	}
 	entry, _, err := r.Entry(op.ID)
@@ -572,7 +576,7 @@ func (f *Folder) putBack(ctx context.Context) error {
 	d := newDone()
 	err = f.index.Read(func(r *store.Reader) error {
 		paths := newDiskPaths(r)
-		view := planReader{r: r, taken: func(parent crdt.EntryID, name string) (bool, error) {
+		view := planReader{r: r, disk: f.disk, taken: func(parent crdt.EntryID, name string) (bool, error) {
 			return f.isTaken(ctx, paths, crdt.Location{Parent: parent, Name: name})
 		}}
 		for _, root := range []bool{false, true} {
@@ -640,6 +644,12 @@ type planReader struct {
 	// rotten are entries of which the disk does not hold what the base says: of
 	// these no conflict copy can be kept.
 	rotten map[crdt.EntryID]string
+	disk   *disk.Folder // whose names they are; nil where no names are asked for
+}
+
+// planReader reads what the control goroutine plans by.
+func (f *Folder) planReader(r *store.Reader) planReader {
+	return planReader{r: r, rotten: f.heal, disk: f.disk}
 }
 
 var _ plan.Reader = planReader{}
@@ -662,7 +672,26 @@ func (p planReader) Base(id crdt.EntryID) (k plan.Known, here, ok bool, err erro
 }
 
 func (p planReader) BaseAt(parent crdt.EntryID, name string) (crdt.EntryID, bool, error) {
-	return p.r.BaseAt(parent, name)
+	id, ok, err := p.r.BaseAt(parent, name)
+	if err != nil || ok || p.disk == nil {
+		return id, ok, err
+	}
+	at, err := newDiskPaths(p.r).at(crdt.Location{Parent: parent, Name: name})
+	if err != nil {
+		return id, false, nil //nolint:nilerr // its directory is not here, so nothing in it is
+	}
+	twin, err := p.disk.Twin(at)
+	if err != nil || twin == "" {
+		return id, false, nil //nolint:nilerr // who stands in the way is met when it is carried out
+	}
+	return p.r.BaseAt(parent, twin)
+}
+
+func (p planReader) NameKey(name string) string {
+	if p.disk == nil {
+		return name
+	}
+	return p.disk.NameKey(name)
 }
 
 func (p planReader) BaseChildren(parent crdt.EntryID) (ids []crdt.EntryID, err error) {

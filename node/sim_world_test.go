@@ -575,12 +575,23 @@ func (w *world) twinsBehind(d *simDevice) (n int) {
 	d.stuck = make(map[string]bool)
 	_ = f.index.Read(func(r *store.Reader) error {
 		ids, _, err := r.Behind(0, 1000)
+		holds := make(map[string]bool) // directories that cannot go for what is in them
 		for _, id := range ids {
 			if p, perr := viewPath(r, id); perr == nil && twins[p] {
 				n++
 				if at, perr := newDiskPaths(r).of(id); perr == nil {
 					d.stuck[at] = true // it stays where it was
+					for up := path.Dir(at); up != "."; up = path.Dir(up) {
+						holds[up] = true
+					}
 				}
+			}
+		}
+		for _, id := range ids {
+			node, _, _ := r.Node(id)
+			if at, perr := newDiskPaths(r).of(id); perr == nil && holds[at] && !node.Visible() {
+				n++
+				d.stuck[at] = true
 			}
 		}
 		return err

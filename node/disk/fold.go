@@ -25,17 +25,31 @@ const probeName = "~Probé"
 func (d *Folder) probeNames() {
 	probe := join(tmpDir, probeName)
 	if err := writeFile(d.fs, probe, nil); err != nil && !errors.Is(err, fs.ErrExist) {
-		d.folds = true
+		d.foldsCase, d.foldsForm = true, true
 		return
 	}
 	defer func() { _ = d.fs.Remove(probe) }()
-	for _, other := range []string{strings.ToLower(probe), norm.NFD.String(probe)} {
-		if _, err := d.fs.Lstat(other); !errors.Is(err, fs.ErrNotExist) {
-			d.folds = true
-		}
+	there := func(p string) bool {
+		_, err := d.fs.Lstat(p)
+		return !errors.Is(err, fs.ErrNotExist)
 	}
+	d.foldsCase, d.foldsForm = there(strings.ToLower(probe)), there(norm.NFD.String(probe))
 	list, err := d.fs.List(tmpDir)
-	d.rewrites = d.folds && err == nil && !slices.ContainsFunc(list, func(e Entry) bool { return e.Name == probeName })
+	d.rewrites = d.foldsForm && err == nil && !slices.ContainsFunc(list, func(e Entry) bool { return e.Name == probeName })
+}
+
+func (d *Folder) folds() bool { return d.foldsCase || d.foldsForm }
+
+// NameKey makes names in one directory equal that the disk takes for one, and may make
+// some equal that it does not: disks differ in what is the lower case of a letter.
+func (d *Folder) NameKey(name string) string {
+	if d.foldsForm {
+		name = norm.NFC.String(name)
+	}
+	if d.foldsCase {
+		name = strings.ToLower(name)
+	}
+	return name
 }
 
 // Rewrites tells whether the disk keeps names in a Unicode form of its own: what it
@@ -62,7 +76,7 @@ func (d *Folder) names(dir string) (map[string]string, error) {
 // which this disk takes for the same: nothing can be put at path while it is there.
 // "" if nothing stands there, or path itself.
 func (d *Folder) Twin(path string) (string, error) {
-	if err := checkPath(path); err != nil || !d.folds {
+	if err := checkPath(path); err != nil || !d.folds() {
 		return "", err
 	}
 	s, err := d.fs.Lstat(path)

@@ -47,7 +47,8 @@ type Folder struct {
 
 	failed     atomic.Pointer[error] // set once by the first sync that fails
 	noExchange atomic.Bool           // the disk has declined Exchange
-	folds      bool                  // the disk takes different names for one; see fold.go
+	foldsCase  bool                  // the disk takes names that differ in case for one; see fold.go
+	foldsForm  bool                  // or in Unicode form
 	rewrites   bool                  // and keeps them in a Unicode form of its own
 	serial     atomic.Uint64         // numbers our temporary names
 	ignore     atomic.Pointer[rules]

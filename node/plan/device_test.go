@@ -234,6 +234,8 @@ func (r deviceReader) BaseVersions(id crdt.EntryID) ([]crdt.Dot, error) {
 
 func (r deviceReader) Behind(id crdt.EntryID) (bool, error) { return r.d.behind(id), nil }
 
+func (r deviceReader) NameKey(name string) string { return name }
+
 func (r deviceReader) Taken(parent crdt.EntryID, name string) (bool, error) {
 	if !r.taken {
 		return false, nil

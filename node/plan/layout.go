@@ -72,9 +72,14 @@ func (l *layout) node(id crdt.EntryID) (*node, error) {
 	return n, nil
 }
 
+// key makes locations equal that are one to the disk.
+func (l *layout) key(at crdt.Location) crdt.Location {
+	return crdt.Location{Parent: at.Parent, Name: l.r.NameKey(at.Name)}
+}
+
 // holder gives who has a name, as the plan goes on, and what freed it if nobody.
 func (l *layout) holder(at crdt.Location) (*node, int, error) {
-	if s, ok := l.slots[at]; ok {
+	if s, ok := l.slots[l.key(at)]; ok {
 		return s.holder, s.freed, nil
 	}
 	id, ok, err := l.r.BaseAt(at.Parent, at.Name)
@@ -82,7 +87,7 @@ func (l *layout) holder(at crdt.Location) (*node, int, error) {
 		return nil, none, err
 	}
 	n, err := l.node(id)
-	if err != nil || !n.here || n.at != at {
+	if err != nil || !n.here || l.key(n.at) != l.key(at) {
 		return nil, none, err // not any more
 	}
 	return n, none, nil
@@ -90,7 +95,7 @@ func (l *layout) holder(at crdt.Location) (*node, int, error) {
 
 // depart says that operation op takes the entry from where it is.
 func (l *layout) depart(n *node, op int) {
-	l.slots[n.at] = slot{freed: op}
+	l.slots[l.key(n.at)] = slot{freed: op}
 	n.left = op
 }
 
@@ -99,7 +104,7 @@ func (l *layout) arrive(n *node, to crdt.Location, op int) {
 	if n.here && n.at != to {
 		l.depart(n, op)
 	}
-	l.slots[to] = slot{holder: n, freed: none}
+	l.slots[l.key(to)] = slot{holder: n, freed: none}
 	n.here, n.at, n.arrived = true, to, op
 }
 

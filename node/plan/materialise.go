@@ -14,7 +14,10 @@ type Reader interface {
 	Target(id crdt.EntryID) (Target, bool, error)
 	// Base gives the base row of an entry, and whether it is on the disk.
 	Base(id crdt.EntryID) (k Known, here, ok bool, err error)
-	// BaseAt gives the entry that the base has at that name of the disk.
+	// NameKey makes names equal that the disk takes for one.
+	NameKey(name string) string
+	// BaseAt gives the entry that the base has at that name of the disk, or at one
+	// that the disk takes for it.
 	BaseAt(parent crdt.EntryID, name string) (crdt.EntryID, bool, error)
 	// BaseChildren gives the entries that the base has in a directory.
 	BaseChildren(parent crdt.EntryID) ([]crdt.EntryID, error)

@@ -77,6 +77,8 @@ func (t *trees) Behind(id crdt.EntryID) (bool, error) {
 	return here && (k.At != at || k.Content != w.Content || k.Mode != w.Mode), nil
 }
 
+func (t *trees) NameKey(name string) string { return name }
+
 func (t *trees) Taken(parent crdt.EntryID, name string) (bool, error) {
 	return t.told && t.foreign[crdt.Location{Parent: parent, Name: name}], nil
 }
