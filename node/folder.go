@@ -215,7 +215,12 @@ func (f *Folder) serve(ctx context.Context) (err error) {
 	if f.disk, err = disk.Open(fs, f.id, f.o.disk); err != nil {
 		return err
 	}
-	defer func() { f.disk = nil }()
+	defer func() {
+		if cerr := f.disk.Close(); err == nil {
+			err = cerr
+		}
+		f.disk = nil
+	}()
 	f.watcher = f.o.watcher(fs)
 	f.serving.Store(f.disk)
 	f.watching.Store(f.watcher)
