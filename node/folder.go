@@ -180,7 +180,12 @@ func (f *Folder) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		f.o.log.Error("folder stopped", "folder", f.name, "err", err)
+		f.mu.Lock()
+		said := f.shown.failure
+		f.mu.Unlock()
+		if said == nil || said.Error() != err.Error() { // not every few seconds, while another node serves it
+			f.o.log.Error("folder stopped", "folder", f.name, "err", err)
+		}
 		f.publish(func(s *folderStatus) { s.state, s.failure, s.quiet = api.Failing, err, false })
 		retry := time.NewTimer(retryDelay)
 		for waiting := true; waiting; {
