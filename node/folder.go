@@ -186,7 +186,12 @@ func (f *Folder) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		f.o.log.Error("folder stopped", "folder", f.name, "err", err)
+		f.mu.Lock()
+		said := f.shown.failure
+		f.mu.Unlock()
+		if said == nil || said.Error() != err.Error() { // not every few seconds, while another node serves it
+			f.o.log.Error("folder stopped", "folder", f.name, "err", err)
+		}
 		f.publish(func(s *folderStatus) { s.state, s.failure, s.quiet = api.Failing, err, false })
 		retry := time.NewTimer(retryDelay)
 		for waiting := true; waiting; {
@@ -221,7 +226,12 @@ func (f *Folder) serve(ctx context.Context) (err error) {
 	if f.disk, err = disk.Open(fs, f.id, f.o.disk); err != nil {
 		return err
 	}
-	defer func() { f.disk = nil }()
+	defer func() {
+		if cerr := f.disk.Close(); err == nil {
+			err = cerr
+		}
+		f.disk = nil
+	}()
 	f.watcher = f.o.watcher(fs)
 	f.serving.Store(f.disk)
 	f.watching.Store(f.watcher)

@@ -96,7 +96,18 @@ func checkSetup(name, homeDir, dir string) error {
 	if inside(homeDir, dir) {
 		return api.Errorf(api.ErrUsage, "choose a --home outside it", "the device's own state in %s would be synced with %s", homeDir, dir)
 	}
-	return nil
+	return checkUnserved(dir)
+}
+
+// checkUnserved refuses a directory that a running node serves, while nothing is
+// made yet and nothing said to anybody.
+func checkUnserved(dir string) error {
+	root, err := disk.NewOS(dir)
+	if err != nil {
+		return nil //nolint:nilerr // it is made later, where it is also said what else is wrong with it
+	}
+	defer func() { _ = root.Close() }()
+	return setupError(disk.CheckServed(root))
 }
 
 // inside tells whether p is top or lies below it.

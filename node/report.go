@@ -173,10 +173,16 @@ func stopped(err error) (what, remedy string) {
 		return "its directory has no .sheaf/folder, so it may be the empty place where a disk is mounted", "mount the disk; nothing is deleted meanwhile"
 	case errors.Is(err, disk.ErrWrongMarker):
 		return "another folder is at its place: " + err.Error(), "put the right directory back"
+	case errors.Is(err, disk.ErrLocked):
+		return err.Error(), "stop that node (`sheaf down`, with its --home), and this one goes on, or have one of the two keep another directory; nothing is deleted meanwhile"
 	case errors.Is(err, disk.ErrDiskFailed):
 		return "the disk could not keep what was written: " + err.Error(), "check the disk; it is looked at again by itself"
 	case err == nil:
 		return "it is stopped", "see the log"
+	}
+	var root *disk.RootError
+	if errors.As(err, &root) {
+		return root.Error(), root.Remedy
 	}
 	return fmt.Sprint(err), "see `sheaf doctor`; it is tried again by itself"
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -377,27 +378,144 @@ func TestS25DirectoryOfAnotherAccount(t *testing.T) {
 }
 
 // S25: two nodes may not serve one directory: each would take what the other does
-// for what a person does.
+// for what a person does. Neither init nor join takes one that a running node serves,
+// and a node on a copy of its home does not touch it.
 func TestS25TwoNodesOneDirectory(t *testing.T) {
-	t.Skip("fault: a second device of the same account joins with the directory of a running one, and serves it")
 	t.Parallel()
 	a, b := pair(t)
 	a.hundred()
 	want := alike(t, a, b)
 	d := newDevice(t, "second")
-	d.dir = a.dir
 	code := strings.TrimSpace(a.run("device", "invite"))
-	if out, err := d.try("join", code, "--name", d.name, "--dir", d.dir, "--yes"); err == nil {
-		d.up()
-		d.stoppedFolder()
-		d.down()
-	} else if !strings.Contains(out, a.dir) {
-		t.Errorf("it says: %s", out)
+	for _, args := range [][]string{{"join", code, "--yes"}, {"init"}} {
+		out := d.exits(1, append(args, "--name", d.name, "--dir", a.dir)...)
+		for _, says := range []string{a.dir, "another node serves this directory", "device " + a.name, a.home, "sheaf down", "choose another directory"} {
+			if !strings.Contains(out, says) {
+				t.Errorf("%s does not say %q: %s", args[0], says, out)
+			}
+		}
+		if strings.Count(strings.TrimSpace(out), "\n") > 1 {
+			t.Errorf("%s says more than what is wrong and what to do: %s", args[0], out)
+		}
 	}
-	if diff := differences(want, alike(t, a, b)); diff != "" {
+	if list := ask[[]api.Device](a, "device", "list"); len(list) != 2 {
+		t.Errorf("who was refused is a device of the account: %+v", list)
+	}
+	// Refused before anything was made or said: the same code does for another.
+	d.run("join", code, "--name", d.name, "--dir", d.dir, "--yes")
+	d.up()
+	d.connected(a)
+	if diff := differences(want, alike(t, a, b, d)); diff != "" {
 		t.Errorf("something changed:\n%s", diff)
 	}
+	d.down()
+
+	a.down()
+	twin := a.twin()
+	a.up()
+	a.connected(b)
+	twin.up()
+	twin.stoppedFolder()
+	if said := twin.folder().Problems[0]; !strings.Contains(said.What, a.dir) || !strings.Contains(said.What, a.home) || !strings.Contains(said.Remedy, "sheaf down") {
+		t.Errorf("the node on the copy says %+v", said)
+	}
+	if out := twin.exits(1, "doctor"); !strings.Contains(out, "another node serves this directory") {
+		t.Errorf("its doctor says %s", out)
+	}
+	for i := range 20 {
+		a.put(fmt.Sprintf("new/%d", i), fmt.Sprintf("made by a person %d", i))
+		b.put(fmt.Sprintf("of the phone/%d", i), fmt.Sprintf("made on the phone %d", i))
+	}
+	must(t, os.Rename(a.path("new"), a.path("renamed")))
+	twin.stoppedFolder()
+	twin.down()
+	end := alike(t, a, b)
+	if files(end) != files(want)+40 {
+		t.Errorf("%d files, should be %d: %s", files(end), files(want)+40, show(a.tree(".")))
+	}
 	untouched(t, a, b)
+}
+
+// twin is a device on a copy of the home of d, which is not running.
+func (d *device) twin() *device {
+	d.t.Helper()
+	c := newDevice(d.t, d.name+"-copy")
+	must(d.t, os.RemoveAll(c.dir))
+	c.dir = d.dir
+	if out, err := exec.Command("cp", "-a", d.home, c.home).CombinedOutput(); err != nil {
+		d.t.Fatalf("%v: %s", err, out)
+	}
+	return c
+}
+
+// S25: who was refused a directory serves it when the other's node has ended,
+// however that ended, and what was done meanwhile is to it as what a person did
+// while it was not running: nothing is lost, doubled or in conflict.
+func TestS25SecondNodeTakesOver(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	a.hundred()
+	alike(t, a, b)
+	// Another device of the account on the same directory, while nobody serves it.
+	a.down()
+	d := newDevice(t, "second")
+	must(t, os.RemoveAll(d.dir))
+	d.dir = a.dir
+	d.join(b)
+	d.up()
+	d.connected(b)
+	alike(t, d, b)
+	a.up()
+	a.stoppedFolder()
+	step := func(n int, on *device) {
+		t.Helper()
+		on.put(fmt.Sprintf("here/%d", n), fmt.Sprintf("made here %d", n))
+		b.put(fmt.Sprintf("there/%d", n), fmt.Sprintf("made there %d", n))
+		b.put("edited", fmt.Sprintf("edited %d", n))
+		b.put(fmt.Sprintf("passing/%d", n), "deleted in the next step")
+		if n > 0 {
+			must(t, os.Remove(b.path(fmt.Sprintf("passing/%d", n-1))))
+			must(t, os.Rename(b.path(fmt.Sprintf("moved %d", n-1)), b.path(fmt.Sprintf("moved %d", n))))
+		} else {
+			b.put("moved 0", "what moves")
+		}
+		// Both whole nodes cannot be in step: of the one that is refused the others
+		// know that it is behind.
+		until(t, fmt.Sprintf("step %d has come to both", n), func() bool {
+			return b.has(fmt.Sprintf("here/%d", n)) && on.has(fmt.Sprintf("there/%d", n)) && on.has(fmt.Sprintf("moved %d", n)) &&
+				on.has(fmt.Sprintf("passing/%d", n)) && !on.has(fmt.Sprintf("passing/%d", n-1)) && on.get("edited") == fmt.Sprintf("edited %d", n)
+		})
+	}
+	step(0, d)
+	a.stoppedFolder()
+	d.kill()
+	a.servingFolder()
+	step(1, a)
+	d.up()
+	d.stoppedFolder()
+	step(2, a)
+	a.down()
+	d.servingFolder()
+	step(3, d)
+	d.down()
+	a.up()
+	a.connected(b)
+	end := alike(t, a, b)
+	have := b.contents()
+	for n := range 4 {
+		for _, c := range []string{"made here %d", "made there %d"} {
+			if got := have[fmt.Sprintf(c, n)]; got != 1 {
+				t.Errorf(c+" is there %d times", n, got)
+			}
+		}
+	}
+	if have["edited 3"] != 1 || b.get("moved 3") != "what moves" {
+		t.Errorf("there is %s", show(b.tree(".")))
+	}
+	if files(end) != 111 {
+		t.Errorf("%d files, should be %d: %s", files(end), 111, show(a.tree(".")))
+	}
+	peaceful(t, a, b)
 }
 
 // S31: the index is lost on a device on which a deletion by the other has not yet

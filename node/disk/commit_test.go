@@ -478,9 +478,7 @@ func TestFailedSyncStopsTheFolder(t *testing.T) {
 			is(t, err, disk.ErrDiskFailed)
 			f.absent("b")
 			// Opened again it works.
-			d, err := disk.Open(f.fs, folderID, disk.Options{Floor: -1})
-			ok(t, err)
-			f.Folder = d
+			f.reopen(disk.Options{Floor: -1})
 			ok(t, f.install(disk.Install{Path: "b", Data: []byte("x")}).Err)
 			f.clean()
 		})
@@ -519,9 +517,7 @@ func TestAsideAfterCrash(t *testing.T) {
 	}()
 	f.absent("dir/a")
 	b.on = ""
-	d, err := disk.Open(f.fs, folderID, disk.Options{Floor: -1})
-	ok(t, err)
-	f.Folder = d
+	f.reopen(disk.Options{Floor: -1})
 	f.want("dir/a", "base")
 	f.clean()
 	ok(t, f.install(disk.Install{Path: "dir/a", Data: []byte("theirs"), Expect: f.stat("dir/a")}).Err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,7 +20,34 @@ import (
 	"sheaf/replication/chunk"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if root := os.Getenv(holdVariable); root != "" {
+		if err := hold(root); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// holdVariable makes this program a node that has the directory it names open.
+const holdVariable = "SHEAF_DISK_HOLD"
+
+// hold opens the folder at root until its input ends or it is killed.
+func hold(root string) error {
+	f, err := disk.NewOS(root)
+	if err != nil {
+		return err
+	}
+	d, err := disk.Open(f, folderID, disk.Options{Floor: -1, Holder: "the other process"})
+	if err != nil {
+		return err
+	}
+	fmt.Println("held")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return errors.Join(err, d.Close(), f.Close())
+}
 
 var folderID = [16]byte{1, 2, 3}
 
@@ -48,7 +77,18 @@ func folderAt(t testing.TB, root string, o disk.Options, wrap ...func(disk.FS) d
 	ok(t, disk.Init(f, folderID))
 	d, err := disk.Open(f, folderID, o)
 	ok(t, err)
-	return &folder{d, t, f, root}
+	got := &folder{d, t, f, root}
+	t.Cleanup(func() { ok(t, got.Close()) })
+	return got
+}
+
+// reopen is what a node does that starts again.
+func (f *folder) reopen(o disk.Options) {
+	f.t.Helper()
+	ok(f.t, f.Close())
+	d, err := disk.Open(f.fs, folderID, o)
+	ok(f.t, err)
+	f.Folder = d
 }
 
 func ok(t testing.TB, err error) {

@@ -18,6 +18,7 @@
 // then does the caller write down that it happened.
 //
 //	.sheaf/folder              the marker: folder ID and a random number
+//	.sheaf/lock                locked while a node has the folder open; says which, as a hint
 //	.sheaf/tmp/KEY             content being built; never a person's only copy
 //	.sheaf/stage/KEY           a file on its way round a rename cycle
 //	.sheaf/stage/KEY.json      where it was

@@ -19,6 +19,8 @@ var (
 	ErrRootGone = errors.New("the folder's root is gone")
 	// ErrMarked: Init found another folder's marker.
 	ErrMarked = errors.New("the directory already belongs to another folder")
+	// ErrLocked: somebody else holds the lock; of a root: a node serves it.
+	ErrLocked = errors.New("another node serves this directory")
 
 	// ErrChanged: the path does not hold what the caller expected. Nothing was
 	// changed there; look again.
@@ -48,7 +50,8 @@ var (
 )
 
 // A RootError says why a folder cannot be used and what a person can do.
-// Is is one of ErrNoMarker, ErrWrongMarker, ErrRootGone, ErrMarked.
+// Is is one of ErrNoMarker, ErrWrongMarker, ErrRootGone, ErrMarked, ErrLocked,
+// or why the lock cannot be taken: ErrNotFile, fs.ErrPermission.
 type RootError struct {
 	Is     error
 	Root   string

@@ -27,6 +27,8 @@ type Options struct {
 	Floor int64
 	// Device labels trash buckets with the device that they were made on.
 	Device string
+	// Holder says in one line who has the folder open, for whom is refused.
+	Holder string
 	// Writers is how many small files are written side by side; zero for a number
 	// that suits a disk.
 	Writers int
@@ -43,6 +45,7 @@ type Folder struct {
 	id   [16]byte
 	mark [16]byte
 	root stat.Stat
+	lock File // nil where the file system has no locks
 	o    Options
 
 	failed     atomic.Pointer[error] // set once by the first sync that fails
@@ -115,20 +118,24 @@ func readSmall(f FS, path string, max int64) ([]byte, error) {
 
 // Init makes the directory of f the folder id: .sheaf (0700) with the marker.
 // A directory that already is this folder is left as it is; another folder's
-// is a *RootError with ErrMarked. Making a marker is a person's decision (add,
+// is a *RootError with ErrMarked, one that a node serves with ErrLocked. Making a marker is a person's decision (add,
 // join, relocate), never a repair: a marker in an empty directory says that
 // what was in the folder is gone.
 func Init(f FS, id [16]byte) error {
 	have, _, err := readMarker(f)
 	switch {
 	case err == nil && have == id:
-		return nil
+		return CheckServed(f)
 	case err == nil:
 		return &RootError{Is: ErrMarked, Root: f.Name(), Detail: fmt.Sprintf("folder %x", have),
 			Remedy: "Choose another directory, or remove that folder from Sheaf first."}
 	case !errors.Is(err, fs.ErrNotExist):
 		return &RootError{Is: ErrMarked, Root: f.Name(), Detail: err.Error(),
 			Remedy: "Look at " + home + " in that directory; remove it only if no folder of Sheaf uses the directory."}
+	}
+	// Without a marker, too: the node that serves it may not have noticed yet.
+	if err := CheckServed(f); err != nil {
+		return err
 	}
 	if err := f.Mkdir(home, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the folder's own directory: %w", err)
@@ -183,11 +190,12 @@ func writeFile(f FS, path string, data []byte) error {
 	return err
 }
 
-// Open opens the folder id in f, which stays the caller's to close after all
-// calls have returned. A missing or wrong marker is a *RootError. Whatever a
-// crash left of replacements under way is put right; temporary content stays
-// for resuming (Temp), staged files wait for the caller (Staged).
-func Open(f FS, id [16]byte, o Options) (*Folder, error) {
+// Open opens the folder id in f, which stays the caller's to close after the
+// folder. A missing or wrong marker is a *RootError; so is a directory that is
+// open already, here or in another process (ErrLocked). Whatever a crash left of
+// replacements under way is put right; temporary content stays for resuming
+// (Temp), staged files wait for the caller (Staged).
+func Open(f FS, id [16]byte, o Options) (_ *Folder, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -204,7 +212,6 @@ func Open(f FS, id [16]byte, o Options) (*Folder, error) {
 	if err := f.Check(); err != nil {
 		return nil, d.gone(err)
 	}
-	var err error
 	if d.root, err = f.Lstat("."); err != nil {
 		return nil, d.gone(err)
 	}
@@ -214,6 +221,15 @@ func Open(f FS, id [16]byte, o Options) (*Folder, error) {
 	if _, d.mark, err = readMarker(f); err != nil {
 		return nil, d.markerError(err)
 	}
+	// Before anything is changed: what lies in .sheaf may be another node's work.
+	if err := d.takeLock(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = d.Close()
+		}
+	}()
 	for _, dir := range []string{tmpDir, stageDir, trashDir, asideDir} {
 		if err := f.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("open folder %s: %w", f.Name(), err)

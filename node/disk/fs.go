@@ -60,6 +60,14 @@ type FS interface {
 	// directory or link itself.
 	Chtimes(path string, mtime int64) error
 
+	// Lock opens a regular file, which it makes (0600) if need be, and takes its
+	// lock, which is held until that File is closed, even if closing fails, or the
+	// process ends, however it ends. ErrLocked while somebody holds it, through this
+	// FS or another, in this process or another; ErrUnsupported where the file
+	// system has no locks. What may not be written is locked, too, and opened for
+	// reading alone.
+	Lock(path string) (File, error)
+
 	// Sync makes the named paths durable: of files bytes and attributes, of
 	// directories the names in them. It may do more; without a path it does
 	// all of the file system. Any error means that data may be lost.

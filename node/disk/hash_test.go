@@ -266,8 +266,8 @@ func TestResume(t *testing.T) {
 	}
 	ok(t, tmp.Close())
 	poke(f, ".sheaf/tmp/k", 3) // the crash tore the first block
-	d, err := disk.Open(f.fs, folderID, disk.Options{Floor: -1})
-	ok(t, err)
+	f.reopen(disk.Options{Floor: -1})
+	d := f.Folder
 	temps, err := d.Temps()
 	ok(t, err)
 	if len(temps) != 1 || temps[0].Key != "k" || temps[0].Open {
@@ -437,15 +437,13 @@ func TestS11_NoSpace(t *testing.T) {
 	}
 	ok(t, f.install(disk.Install{Path: "a", Data: []byte("y"), Expect: seen}).Err)
 	// The floor: what is free but not ours.
-	d, err := disk.Open(f.fs, folderID, disk.Options{Floor: 4 << 20})
-	ok(t, err)
-	_, err = d.Temp("k", 1)
+	f.reopen(disk.Options{Floor: 4 << 20})
+	_, err = f.Temp("k", 1)
 	is(t, err, disk.ErrNoSpace)
-	is(t, d.Commit(context.Background(), []disk.Install{{Path: "b", Data: []byte("x")}})[0].Err, disk.ErrNoSpace)
+	is(t, f.Commit(context.Background(), []disk.Install{{Path: "b", Data: []byte("x")}})[0].Err, disk.ErrNoSpace)
 	f.absent("b")
-	d, err = disk.Open(f.fs, folderID, disk.Options{})
-	ok(t, err)
-	_, total, floor, err := d.Space()
+	f.reopen(disk.Options{})
+	_, total, floor, err := f.Space()
 	ok(t, err)
 	if floor <= 0 || floor > total/10 {
 		t.Errorf("a floor of %d on a disk of %d", floor, total)

@@ -415,6 +415,7 @@ func TestQ4_EveryCallFails(t *testing.T) {
 					}
 				}
 				// As the folder does after trouble that may have been the disk's.
+				ok(t, d.Close())
 				d, err = disk.Open(f, folderID, disk.Options{Floor: -1})
 				ok(t, err)
 				sound(t, what, f, d)

@@ -13,6 +13,7 @@ import (
 const (
 	home       = ".sheaf"
 	markerPath = home + "/folder"
+	lockPath   = home + "/lock"
 	tmpDir     = home + "/tmp"
 	stageDir   = home + "/stage"
 	trashDir   = home + "/trash"

@@ -273,6 +273,18 @@ func (f *osFS) Chtimes(path string, mtime int64) error {
 	return f.root.Chtimes(filepath.FromSlash(path), time.Time{}, time.Unix(0, mtime))
 }
 
+func (f *osFS) Lock(path string) (File, error) {
+	file, err := openLock(f, path)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := lockFile(file, file.(*osFile).File)
+	if err != nil {
+		return nil, &fs.PathError{Op: "lock", Path: path, Err: err}
+	}
+	return locked, nil
+}
+
 func (f *osFS) Sync(paths ...string) error {
 	for _, p := range paths {
 		s, err := f.Lstat(p)

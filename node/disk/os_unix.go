@@ -329,6 +329,15 @@ func (f *osFS) Chtimes(path string, mtime int64) error {
 	})
 }
 
+func (f *osFS) Lock(path string) (File, error) {
+	file, err := openLock(f, path)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := lockFile(file, file.(*osFile).f)
+	return locked, osError("lock", path, err)
+}
+
 // Beyond this many paths one sync of the file system is cheaper than one of
 // each, and the wait for other programs' data is worth it.
 const syncEach = 16

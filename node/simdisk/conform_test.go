@@ -18,7 +18,7 @@ import (
 func class(err error) string {
 	for _, e := range []error{
 		disk.ErrNotEmpty, fs.ErrNotExist, fs.ErrExist, fs.ErrPermission, disk.ErrNotDirectory, disk.ErrNotFile,
-		disk.ErrUnsupported, disk.ErrName, disk.ErrNoSpace, fs.ErrClosed,
+		disk.ErrUnsupported, disk.ErrLocked, disk.ErrName, disk.ErrNoSpace, fs.ErrClosed,
 	} {
 		if errors.Is(err, e) {
 			return e.Error()
@@ -36,6 +36,7 @@ type both struct {
 	pair  [2]disk.FS // the real one and the model
 	rnd   *rand.Rand
 	files [2][]disk.File // held open
+	locks [2][]disk.File // held locked
 	trace []string
 }
 
@@ -94,7 +95,7 @@ func (b *both) step() {
 	off := int64(b.rnd.IntN(9000))
 	mtime := int64(1_600_000_000_000_000_000) + b.rnd.Int64N(1e15)
 	held := len(b.files[0])
-	switch b.rnd.IntN(21) {
+	switch b.rnd.IntN(23) {
 	case 0, 1, 2:
 		b.do("create "+p, func(f disk.FS) (string, error) {
 			file, err := f.Create(p, 0o640)
@@ -171,6 +172,28 @@ func (b *both) step() {
 			return done(err)
 		})
 	case 20:
+		i := 0
+		b.do("lock "+p, func(f disk.FS) (string, error) {
+			file, err := f.Lock(p)
+			if err == nil {
+				b.locks[i] = append(b.locks[i], file)
+			}
+			i++
+			return done(err)
+		})
+	case 21:
+		if len(b.locks[0]) == 0 {
+			return
+		}
+		i, k := 0, b.rnd.IntN(len(b.locks[0]))
+		b.do("unlock", func(disk.FS) (string, error) {
+			file := b.locks[i][k]
+			b.locks[i] = slices.Delete(b.locks[i], k, k+1)
+			i++
+			_, err := file.WriteAt(data, off)
+			return done(errors.Join(err, file.Close()))
+		})
+	case 22:
 		if held == 0 {
 			return
 		}
@@ -288,7 +311,7 @@ func TestLikeTheRealDisk(t *testing.T) {
 			b := &both{t: t, pair: [2]disk.FS{real, model}, rnd: rand.New(rand.NewPCG(seed, 1))}
 			t.Cleanup(func() {
 				for i := range b.files {
-					for _, f := range b.files[i] {
+					for _, f := range slices.Concat(b.files[i], b.locks[i]) {
 						_ = f.Close()
 					}
 				}

@@ -273,3 +273,45 @@ func TestCommitCrashedAtEveryCall(t *testing.T) {
 		}
 	}
 }
+
+// TestLockEndsWithItsHolder: closed, even where the close fails, killed or crashed.
+func TestLockEndsWithItsHolder(t *testing.T) {
+	t.Parallel()
+	for what, end := range map[string]func(d *Disk, lock disk.File){
+		"closed": func(_ *Disk, lock disk.File) { ok(t, lock.Close()) },
+		"the close fails": func(d *Disk, lock disk.File) {
+			d.Before(func(int, string, string) error { return errors.New("a bad sector") })
+			if lock.Close() == nil {
+				t.Error("it does not fail")
+			}
+			d.Before(nil)
+		},
+		"killed":  func(d *Disk, _ disk.File) { d.Kill() },
+		"crashed": func(d *Disk, _ disk.File) { d.Crash() },
+	} {
+		d := New(Options{})
+		lock, err := d.Open().Lock("a")
+		ok(t, err)
+		for range 2 {
+			if _, err := d.Open().Lock("a"); !errors.Is(err, disk.ErrLocked) {
+				t.Errorf("%s: before: %v", what, err)
+			}
+		}
+		end(d, lock)
+		again, err := d.Open().Lock("a")
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if what == "killed" || what == "crashed" {
+			_ = lock.Close() // of the dead: it is no longer its own
+			if _, err := d.Open().Lock("a"); !errors.Is(err, disk.ErrLocked) {
+				t.Errorf("%s: closed by the dead: %v", what, err)
+			}
+		}
+		ok(t, again.Close())
+	}
+	if _, err := New(Options{}).User().Lock("a"); !errors.Is(err, disk.ErrUnsupported) {
+		t.Errorf("of a user: %v", err)
+	}
+}

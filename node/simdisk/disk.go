@@ -81,6 +81,7 @@ type inode struct {
 	names                   map[string]*inode // of a directory
 	parent                  *inode            // of a directory
 	open                    int
+	locked                  int    // by a file opened after as many crashes, counted from 1; 0: not
 	version                 uint64 // another one after each change of data
 	lists                   uint64 // times listed: each gives the names in another order
 }

@@ -20,6 +20,7 @@ type simFile struct {
 	path   string
 	write  bool
 	closed bool
+	lock   bool // holds the inode's
 }
 
 var _ disk.File = (*simFile)(nil)
@@ -94,12 +95,22 @@ func (x *simFile) wrote(d *Disk) {
 }
 
 func (x *simFile) Close() error {
+	x.unlock() // also by a close that fails
 	return x.call("close", false, func(d *Disk) error {
 		x.closed = true
 		x.n.open--
 		d.released(x.n)
 		return nil
 	})
+}
+
+func (x *simFile) unlock() {
+	x.f.d.mu.Lock()
+	defer x.f.d.mu.Unlock()
+	if x.lock && x.f.epoch == x.f.d.epoch {
+		x.n.locked = 0
+	}
+	x.lock = false
 }
 
 func (x *simFile) Stat() (s stat.Stat, err error) {

@@ -475,6 +475,36 @@ func (f *simFS) Chtimes(p string, mtime int64) error {
 	})
 }
 
+func (f *simFS) Lock(p string) (file disk.File, err error) {
+	err = f.call("lock", p, func(d *Disk) error {
+		if f.user { // programs lock nothing of ours
+			return disk.ErrUnsupported
+		}
+		at, err := d.at(p)
+		if err == nil && at.n == nil {
+			if at, err = d.vacant(at, nil); err == nil {
+				at.n = d.newInode(stat.File, 0o600)
+				d.log(set{at.dir, at.name, at.n})
+			}
+		}
+		switch {
+		case err != nil:
+			return err
+		case at.n.kind != stat.File:
+			return disk.ErrNotFile
+		case !d.may(at.n, 0o400):
+			return fs.ErrPermission
+		case at.n.locked == d.epoch+1:
+			return disk.ErrLocked
+		}
+		at.n.locked = d.epoch + 1
+		x := f.opened(at.n, p, d.may(at.n, 0o600))
+		x.lock, file = true, x
+		return nil
+	})
+	return file, err
+}
+
 func (f *simFS) Sync(paths ...string) error {
 	first := "."
 	if len(paths) > 0 {
