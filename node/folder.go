@@ -88,7 +88,7 @@ type Folder struct {
 	shown      folderStatus
 	problems   map[string]api.Problem // by path
 	fresh      bool
-	lost       bool // its index was; see rebuilt.go
+	lost       int64 // see lostAt
 	paused     bool
 	have       uint64
 	news       map[crdt.EntryID]struct{} // changed by what came in since control last looked

@@ -50,14 +50,18 @@ type folderDescription struct {
 	// this disk is recorded, so that a file which others know by another
 	// identity is recognised and not created a second time.
 	Fresh bool `json:"fresh,omitempty"`
-	// Lost is set from the loss of the database until the disk has been looked at
-	// with what others know: see rebuilt.go.
-	Lost   bool `json:"lost,omitempty"`
-	Paused bool `json:"paused,omitempty"`
+	// Lost is when it was noticed that the database is lost (Unix nanoseconds), until
+	// the disk has been looked at with what others know: see rebuilt.go.
+	Lost   int64 `json:"lost,omitempty"`
+	Paused bool  `json:"paused,omitempty"`
 }
 
 // A standing is what changes in a folder's description while it runs.
-type standing struct{ Fresh, Lost, Paused bool }
+type standing struct {
+	Fresh  bool
+	Lost   int64
+	Paused bool
+}
 
 // errNoHome is what openHome gives for a directory that is not a device's home.
 var errNoHome = errors.New("this device is not set up: run `sheaf init` for a first device, or `sheaf join CODE` for one more")

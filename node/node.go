@@ -169,7 +169,7 @@ func (n *Node) indexLost() error {
 	for i := range n.desc.Folders {
 		// One that has joined and met nobody yet has had nothing in step.
 		if d := &n.desc.Folders[i]; !d.Fresh {
-			d.Fresh, d.Lost = true, true
+			d.Fresh, d.Lost = true, time.Now().UnixNano()
 		}
 	}
 	return n.home.describe(n.desc)

@@ -68,7 +68,7 @@ func (f *Folder) findDeleted(ctx context.Context) (deletedAt, error) {
 // rebuilding takes up what is to be known before the first scan of a folder whose
 // index was lost. Control goroutine only.
 func (f *Folder) rebuilding(ctx context.Context) (err error) {
-	if f.deleted != nil || f.scan.rounds > 0 || !f.isRebuilt() {
+	if f.deleted != nil || f.scan.rounds > 0 || f.lostAt() == 0 {
 		return nil
 	}
 	f.deleted, err = f.findDeleted(ctx)
@@ -78,17 +78,19 @@ func (f *Folder) rebuilding(ctx context.Context) (err error) {
 // rebuilt notes that the first scan after the loss of the index has ended.
 func (f *Folder) rebuilt() error {
 	f.deleted = nil
-	if !f.isRebuilt() {
+	if f.lostAt() == 0 {
 		return nil
 	}
 	f.mu.Lock()
-	f.lost = false
+	f.lost = 0
 	s := f.standingLocked()
 	f.mu.Unlock()
 	return f.o.remember(s)
 }
 
-func (f *Folder) isRebuilt() bool {
+// lostAt is when it was noticed that the index is lost, by the wall clock in Unix
+// nanoseconds; zero if it is not, or has been made good.
+func (f *Folder) lostAt() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.lost
@@ -96,8 +98,9 @@ func (f *Folder) isRebuilt() bool {
 
 // Deleted gives what others have deleted where this disk, before its index was
 // lost, may still have had it.
-func (v txViews) Deleted(at crdt.Location) (list []plan.Shown, err error) {
-	if len(v.f.deleted) == 0 {
+func (v txViews) Deleted(at crdt.Location, changed int64) (list []plan.Shown, err error) {
+	if len(v.f.deleted) == 0 || changed > v.f.lostAt() {
+		// Somebody has put it there since, as from the trash.
 		return nil, nil
 	}
 	p, err := newDiskPaths(v.tx).at(at)

@@ -84,7 +84,7 @@ func (d *simDevice) start() error {
 		return err
 	}
 	if k := s.Recovery().Kind; (k == store.Rebuilt || k == store.Fresh) && !d.Fresh && d.w.others(d) {
-		d.Fresh, d.Lost = true, true
+		d.Fresh, d.Lost = true, d.now().UnixNano()
 	}
 	index, err := s.Folder(simFolder)
 	if err != nil {

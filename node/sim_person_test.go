@@ -164,9 +164,9 @@ func (w *world) revert(ctx context.Context, d *simDevice, n int64) error {
 		}
 	}
 	if strings.HasSuffix(h.ID, "-in") {
-		// What others wrote and this disk does not have is overruled.
-		for sum := range w.ledger.known {
-			if !inTree(after, sum) {
+		// What others wrote is overruled, in part under other names than it has here.
+		for sum, c := range w.ledger.known {
+			if c.by != d.n || !inTree(after, sum) {
 				w.ledger.end(sum, fmt.Sprintf("step %d: overruled by what %s had", w.count, d.name()))
 			}
 		}

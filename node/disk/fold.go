@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"golang.org/x/text/unicode/norm"
-
-	"sheaf/node/stat"
 )
 
 // Many disks take names that differ in case, or in Unicode form, for one: to ask such
@@ -96,7 +94,8 @@ func (d *Folder) Twin(path string) (string, error) {
 		if norm.NFC.String(e.Name) == norm.NFC.String(name) {
 			return "", nil
 		}
-		if e.Stat.Inode == s.Inode && e.Stat.Kind != stat.None {
+		// By the disk's own word where it says which file is which.
+		if s.Inode != 0 && e.Stat.Inode == s.Inode || twin == "" && d.NameKey(e.Name) == d.NameKey(name) {
 			twin = e.Name
 		}
 	}

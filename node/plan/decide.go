@@ -49,8 +49,10 @@ type Views interface {
 	// when they were last seen. At most two are needed.
 	Vanished(content crdt.ContentHash) ([]Known, error)
 	// Deleted gives entries that are not shown any more and stood at that path, and
-	// that the disk may have had before the base was lost: none where it never was.
-	Deleted(at crdt.Location) ([]Shown, error)
+	// that the disk may have had before the base was lost: none where it never was,
+	// or for what was last changed on the disk since then (see stat.Stat.Changed, zero
+	// for what does not say).
+	Deleted(at crdt.Location, changed int64) ([]Shown, error)
 	// Leaving tells that the entry, gone from its name, is dropped, recorded as
 	// removed along with this decision, or is one of those that Circles gave.
 	Leaving(id crdt.EntryID) bool
@@ -181,7 +183,11 @@ func (d *decider) unknown() (Decision, error) {
 // file with the same bytes and time, a link with the same target, a directory. A
 // person who made the very same anew, time and all, finds it in the trash.
 func (d *decider) deleted(kind crdt.Kind) (id crdt.EntryID, ok bool, err error) {
-	list, err := d.view.Deleted(d.at)
+	changed := d.f.Item.Stat.Changed
+	if kind == crdt.Directory {
+		changed = 0 // whatever was put into it changed it
+	}
+	list, err := d.view.Deleted(d.at, changed)
 	if err != nil {
 		return id, false, err
 	}

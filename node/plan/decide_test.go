@@ -35,11 +35,11 @@ func (v *fakeViews) At(parent crdt.EntryID, name string) (crdt.EntryID, bool, er
 	return crdt.EntryID{}, false, nil
 }
 
-func (v *fakeViews) Here(id crdt.EntryID) (bool, error)           { return v.here[id], nil }
-func (v *fakeViews) Vanished(c crdt.ContentHash) ([]Known, error) { return v.vanished[c], nil }
-func (v *fakeViews) Deleted(at crdt.Location) ([]Shown, error)    { return v.deleted[at], nil }
-func (v *fakeViews) Leaving(id crdt.EntryID) bool                 { return v.leaving[id] }
-func (v *fakeViews) hide(id crdt.EntryID)                         { s := v.shown[id]; s.Node.Shown = ""; v.shown[id] = s }
+func (v *fakeViews) Here(id crdt.EntryID) (bool, error)                 { return v.here[id], nil }
+func (v *fakeViews) Vanished(c crdt.ContentHash) ([]Known, error)       { return v.vanished[c], nil }
+func (v *fakeViews) Deleted(at crdt.Location, _ int64) ([]Shown, error) { return v.deleted[at], nil }
+func (v *fakeViews) Leaving(id crdt.EntryID) bool                       { return v.leaving[id] }
+func (v *fakeViews) hide(id crdt.EntryID)                               { s := v.shown[id]; s.Node.Shown = ""; v.shown[id] = s }
 func (v *fakeViews) add(id crdt.EntryID, at crdt.Location, kind crdt.Kind, c crdt.ContentHash, mode uint32, mtime int64) {
 	e := crdt.Entry{ID: id, Kind: kind, Attrs: crdt.Attrs{Mode: mode}}
 	if kind != crdt.Directory {

@@ -191,7 +191,7 @@ func (v deviceViews) Vanished(c crdt.ContentHash) ([]Known, error) {
 	return out, nil
 }
 
-func (v deviceViews) Deleted(crdt.Location) ([]Shown, error) { return nil, nil }
+func (v deviceViews) Deleted(crdt.Location, int64) ([]Shown, error) { return nil, nil }
 
 func (v deviceViews) Leaving(id crdt.EntryID) bool { return v.leaving[id] }
 
