@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/text/unicode/norm"
-
 	"sheaf/node/stat"
 )
 
@@ -259,11 +257,9 @@ func (g *drawer) path(d *simDevice) string {
 	return path.Join(g.dir(d), name)
 }
 
-// otherwise writes a name in the other case, or in the other Unicode form.
+// otherwise writes a name in the other case. Not in the other Unicode form: of two such
+// names on a disk that tells them apart one is not synced, and is a problem.
 func otherwise(name string) string {
-	if form := norm.NFD.String(name); form != name {
-		return form
-	}
 	if up := strings.ToUpper(name); up != name {
 		return up
 	}

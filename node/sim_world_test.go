@@ -575,28 +575,38 @@ func (w *world) twinsBehind(d *simDevice) (n int) {
 	d.stuck = make(map[string]bool)
 	_ = f.index.Read(func(r *store.Reader) error {
 		ids, _, err := r.Behind(0, 1000)
-		holds := make(map[string]bool) // directories that cannot go for what is in them
-		for _, id := range ids {
-			if p, perr := viewPath(r, id); perr == nil && twins[p] {
-				n++
-				if at, perr := newDiskPaths(r).of(id); perr == nil {
-					d.stuck[at] = true // it stays where it was
-					for up := path.Dir(at); up != "."; up = path.Dir(up) {
-						holds[up] = true
-					}
+		counted := make(map[crdt.EntryID]bool)
+		for again := true; again; {
+			again = false
+			for _, id := range ids {
+				at, _ := newDiskPaths(r).of(id) // "" for nowhere
+				node, _, _ := r.Node(id)
+				p, perr := viewPath(r, id)
+				// Its name is taken by a twin or by something that cannot leave it, or it
+				// is to go and holds something that cannot.
+				waits := perr == nil && node.Visible() && (twins[p] || d.isStuck(p)) || !node.Visible() && at != "" && d.holdsStuck(at)
+				if counted[id] || !waits {
+					continue
 				}
-			}
-		}
-		for _, id := range ids {
-			node, _, _ := r.Node(id)
-			if at, perr := newDiskPaths(r).of(id); perr == nil && holds[at] && !node.Visible() {
-				n++
-				d.stuck[at] = true
+				counted[id], again = true, true
+				if n++; at != "" {
+					d.stuck[at] = true // it stays where it was
+				}
 			}
 		}
 		return err
 	})
 	return n
+}
+
+// holdsStuck tells whether something below a path is stuck.
+func (d *simDevice) holdsStuck(dir string) bool {
+	for p := range d.stuck {
+		if strings.HasPrefix(p, dir+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // isStuck tells whether something is still where it was, for its new name is taken for
