@@ -90,7 +90,12 @@ func newHistory(seed uint64) history {
 	if r.IntN(4) == 0 {
 		h.Hold = 3 + r.IntN(5)
 	}
-	h.Alone = r.IntN(10) == 0
+	if h.Alone = r.IntN(10) == 0; h.Alone {
+		for n := range h.Devices {
+			// Two names that are one to a disk come and go there as the other does.
+			h.Devices[n].Fold, h.Devices[n].Form = false, ""
+		}
+	}
 	return h
 }
 

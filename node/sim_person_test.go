@@ -309,8 +309,10 @@ func (w *world) alone(d *simDevice) error {
 		return err
 	}
 	is := d.tree()
-	first := !w.met
-	w.met = true // what each had before they met is all of theirs
+	// What each had before they met is all of theirs; and a history that is cut down may
+	// have others at work.
+	first := !w.met || w.worked != nil && (len(w.worked) > 1 || !w.worked[d.n])
+	w.met, w.worked = true, nil
 	for _, p := range union(was, is) {
 		if was[p] != is[p] && !first {
 			w.fail("alone: %q was left on %s as %s and is %s", p, d.name(), w.show(was[p]), w.show(is[p]))

@@ -178,6 +178,10 @@ func (w *world) do(s step) error {
 		if d.away {
 			return errSkip // what is written to the empty directory is no part of it
 		}
+		if w.worked == nil {
+			w.worked = make(map[int]bool)
+		}
+		w.worked[d.n] = true
 		return w.file(d, s)
 	}
 	return nil

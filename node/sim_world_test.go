@@ -46,6 +46,7 @@ type world struct {
 	fell    chan *simDevice    // has crashed, and is to be taken down
 	cut     map[[2]int]bool    // by a step
 	excused map[string]bool    // paths that wait for what is nowhere; see nowhere
+	worked  map[int]bool       // devices on which files were changed since; see alone
 	met     bool               // all have been in step; see alone
 	twinned bool               // a disk takes two names for one
 	undone  bool               // somebody took a held deletion back
