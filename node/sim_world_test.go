@@ -516,6 +516,18 @@ func (w *world) nowhere(f *Folder) (paths []string) {
 	return paths
 }
 
+// folded makes paths equal that are one to a device's disk.
+func (d *simDevice) folded(p string) string {
+	k := d.w.h.Devices[d.n]
+	if k.Form != "" {
+		p = norm.NFC.String(p)
+	}
+	if k.Fold {
+		p = strings.ToLower(p)
+	}
+	return p
+}
+
 // twins gives the paths that a device's disk cannot all hold: names in one directory
 // that it takes for one, and what lies below them.
 func (d *simDevice) twins(paths []string) map[string]bool {
@@ -523,18 +535,9 @@ func (d *simDevice) twins(paths []string) map[string]bool {
 	if !k.Fold && k.Form == "" {
 		return nil
 	}
-	fold := func(p string) string {
-		if k.Form != "" {
-			p = norm.NFC.String(p)
-		}
-		if k.Fold {
-			p = strings.ToLower(p)
-		}
-		return p
-	}
 	in := make(map[string][]string) // by what the disk makes of it
 	for _, p := range paths {
-		key := path.Join(path.Dir(p), fold(path.Base(p)))
+		key := path.Join(path.Dir(p), d.folded(path.Base(p)))
 		in[key] = append(in[key], p)
 	}
 	out := make(map[string]bool)
@@ -591,7 +594,7 @@ func (w *world) twinsBehind(d *simDevice) (n int) {
 				}
 				counted[id], again = true, true
 				if n++; at != "" {
-					d.stuck[at] = true // it stays where it was
+					d.stuck[d.folded(at)] = true // it stays where it was
 				}
 			}
 		}
@@ -602,6 +605,7 @@ func (w *world) twinsBehind(d *simDevice) (n int) {
 
 // holdsStuck tells whether something below a path is stuck.
 func (d *simDevice) holdsStuck(dir string) bool {
+	dir = d.folded(dir)
 	for p := range d.stuck {
 		if strings.HasPrefix(p, dir+"/") {
 			return true
@@ -613,7 +617,7 @@ func (d *simDevice) holdsStuck(dir string) bool {
 // isStuck tells whether something is still where it was, for its new name is taken for
 // another's.
 func (d *simDevice) isStuck(p string) bool {
-	for ; p != "."; p = path.Dir(p) {
+	for p = d.folded(p); p != "."; p = path.Dir(p) {
 		if d.stuck[p] {
 			return true
 		}
