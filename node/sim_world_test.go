@@ -941,7 +941,7 @@ func (w *world) doubted(h sum, c *content) bool {
 // wrote after that.
 func (w *world) trespass(d *simDevice) {
 	for p, l := range treeOf(d.disk, ".", "", d.hashes) {
-		if c := w.ledger.known[l.sum]; l.kind == stat.File && c != nil && c.by != d.n && c.step > d.left {
+		if c := w.ledger.known[l.sum]; l.kind == stat.File && l.size > 0 && c != nil && c.by != d.n && c.step > d.left {
 			w.fail("trespass: %s has %q, which is %s, written on dev%d at step %d; it was removed at step %d", d.name(), p, c.name, c.by, c.step, d.left)
 		}
 	}
