@@ -176,7 +176,8 @@ func (f *Folder) land(r *store.Reader, paths *diskPaths, t *transfer) (l landing
 		return l, false, nil
 	}
 	if unkept, err := plan.Unkept(f.planReader(r), t.id); err != nil || unkept {
-		return l, false, err // the copy comes first
+		f.block(t.id, true) // the copy comes first
+		return l, false, err
 	}
 	holder, taken, err := r.BaseAt(at.Parent, at.Name)
 	if err != nil || taken && holder != t.id {

@@ -53,13 +53,25 @@ func (f *Folder) torn(s sighting) bool {
 		return false
 	}
 	was, is := s.Known.Stat, s.Item.Stat
+	if is.Changed == 0 {
+		return false // the disk does not say when it was last written
+	}
 	return is.Inode == was.Inode && is.Changed <= was.Changed && is.Modified <= was.Modified && was.Changed <= f.o.clock().UnixNano()
+}
+
+// lastWritten is when a file was written, as far as the disk says.
+func lastWritten(b store.Base) int64 {
+	if b.Stat.Changed != 0 {
+		return b.Stat.Changed
+	}
+	return b.Stat.Modified
 }
 
 // recheck reads what was written shortly before a power cut.
 func (f *Folder) recheck(ctx context.Context) error {
 	var files []baseFile
 	var last int64
+	now := f.o.clock().UnixNano()
 	err := f.index.Read(func(r *store.Reader) error {
 		ids, err := descendants(r, crdt.Root)
 		if err != nil {
@@ -77,8 +89,10 @@ func (f *Folder) recheck(ctx context.Context) error {
 			if !ok || !b.Here || b.Stat.Kind != stat.File {
 				continue
 			}
-			written := max(b.Stat.Changed, b.Stat.Modified)
-			last = max(last, written)
+			written := lastWritten(b)
+			if written <= now { // a time in the future is somebody's mistake
+				last = max(last, written)
+			}
 			if written < last-int64(crashWindow) {
 				continue
 			}
@@ -93,8 +107,7 @@ func (f *Folder) recheck(ctx context.Context) error {
 	}
 	d := f.serving.Load()
 	for _, x := range files {
-		written := max(x.base.Stat.Changed, x.base.Stat.Modified)
-		if d == nil || written < last-int64(crashWindow) {
+		if d == nil || lastWritten(x.base) < last-int64(crashWindow) {
 			continue
 		}
 		if _, err := f.reread(ctx, d, x); err != nil {

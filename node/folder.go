@@ -80,8 +80,8 @@ type Folder struct {
 	temps      int       // temporary files seen by the last sweep, and kept
 	committed  time.Time // when the last commit ended
 	blocked    map[crdt.EntryID]blockage
-	wants      map[crdt.EntryID]string // where something keeps it from being as the index shows it
-	page       uint64                  // where the next look at what is behind goes on
+	wants      map[crdt.EntryID]want // what keeps it from being as the index shows it
+	page       uint64                // where the next look at what is behind goes on
 	holds      holds
 
 	mu         sync.Mutex
@@ -110,6 +110,7 @@ type folderOptions struct {
 	fetch    func(ctx context.Context, want replication.Want, deliver func([]byte, error))
 	limits   plan.Limits
 	disk     disk.Options
+	large    int64         // bytes from which a file is hashed beside the control goroutine
 	scan     time.Duration // between full scans
 	rehash   time.Duration // in which every file is read again; 0: never
 	watch    bool          // be told of changes by the system
@@ -273,7 +274,7 @@ func (f *Folder) control(ctx context.Context) error {
 	f.transfers = make(map[crdt.EntryID]*transfer)
 	f.inFlight = inFlight{}
 	f.landed, f.sweep, f.deleted = nil, true, nil
-	f.blocked, f.wants = make(map[crdt.EntryID]blockage), make(map[crdt.EntryID]string)
+	f.blocked, f.wants = make(map[crdt.EntryID]blockage), make(map[crdt.EntryID]want)
 	w := &work{ctx: ctx, group: workers}
 	if err := f.putBack(ctx); err != nil {
 		return err
@@ -505,6 +506,9 @@ func (f *Folder) noticed(list []disk.Dirty) {
 func (f *Folder) hashedOne(h hashResult) {
 	h.done = time.Now()
 	f.hashing[h.path] = h
+	if f.scan.running && !f.scan.listed.IsZero() {
+		f.scan.listed = h.done // the scan waits until this is recorded, too
+	}
 	f.dirty.addPath(h.path, time.Time{})
 }
 

@@ -19,42 +19,51 @@ import (
 // the others had let go of the same bytes under another name. The trash is looked at
 // last, when no peer has the content.
 
-// A trashIndex finds contents in the trash, by their size and then by reading them.
-// Items do not change, so each is read once at most. Its methods may be called
-// concurrently.
+// A trashIndex finds contents in the trash, by their size and then by reading them, each
+// once. Its methods may be called concurrently.
 type trashIndex struct {
-	mu     sync.Mutex
-	looked time.Time
-	sizes  map[int64][]string
-	read   map[string]crdt.ContentHash
+	mu      sync.Mutex
+	looked  time.Time
+	changes uint64 // of the trash, as of then
+	sizes   map[int64][]disk.TrashItem
+	read    map[string]readItem
 }
 
-// trashLook is how long a look at the trash is good for.
+// A readItem is what an item held when it was read.
+type readItem struct {
+	stat    stat.Stat
+	content crdt.ContentHash
+}
+
+// trashLook is how long a look at the trash is good for, where it has changed since: it
+// may be large, and what is nowhere is asked for again and again.
 const trashLook = 30 * time.Second
 
 // find gives the item that holds a content, "" for none.
 func (x *trashIndex) find(ctx context.Context, d *disk.Folder, c *chunk.Chunker, target crdt.ContentHash, size int64) (string, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.sizes == nil || time.Since(x.looked) > trashLook {
+	if n := d.TrashChanges(); x.sizes == nil || n != x.changes && time.Since(x.looked) > trashLook {
 		if err := x.look(d); err != nil {
 			return "", err
 		}
+		x.changes = n
 	}
-	for _, id := range x.sizes[size] {
-		content, known := x.read[id]
-		if !known {
-			if err := ctx.Err(); err != nil {
-				return "", err
+	for _, item := range x.sizes[size] {
+		was, known := x.read[item.ID]
+		if !known || was.stat != item.Stat {
+			list, err := splitTrash(ctx, d, c, item.ID, size, nil)
+			if ctx.Err() != nil {
+				return "", ctx.Err()
 			}
-			list, err := splitTrash(ctx, d, c, id, size, nil)
-			if err == nil {
-				content = crdt.ContentHash(list.Content())
+			if err != nil {
+				continue // it is asked again: it may have been the disk's bad moment
 			}
-			x.read[id] = content // zero where it cannot be read: it is not asked again
+			was = readItem{item.Stat, crdt.ContentHash(list.Content())}
+			x.read[item.ID] = was
 		}
-		if content == target {
-			return id, nil
+		if was.content == target {
+			return item.ID, nil
 		}
 	}
 	return "", nil
@@ -66,15 +75,15 @@ func (x *trashIndex) look(d *disk.Folder) error {
 	if err != nil {
 		return err
 	}
-	read := make(map[string]crdt.ContentHash)
-	x.sizes = make(map[int64][]string)
+	read := make(map[string]readItem)
+	x.sizes = make(map[int64][]disk.TrashItem)
 	for _, item := range items {
 		if item.Kind != stat.File || item.Size == 0 {
 			continue
 		}
-		x.sizes[item.Size] = append(x.sizes[item.Size], item.ID)
-		if content, ok := x.read[item.ID]; ok {
-			read[item.ID] = content
+		x.sizes[item.Size] = append(x.sizes[item.Size], item)
+		if was, ok := x.read[item.ID]; ok {
+			read[item.ID] = was
 		}
 	}
 	x.read, x.looked = read, time.Now()

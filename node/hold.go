@@ -488,6 +488,9 @@ func (f *Folder) revertIncoming(ids []crdt.EntryID) error {
 			if err != nil {
 				return err
 			}
+			if node.Visible() && id.Kind() == crdt.Directory {
+				continue // it is shown again
+			}
 			content := contentOf(b.Entry)
 			if node.Visible() {
 				err = rec.Edit(id, content, b.Entry.Mode())

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/text/unicode/norm"
+
 	"sheaf/crdt"
 	"sheaf/node/disk"
 	"sheaf/node/plan"
@@ -256,7 +258,8 @@ func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (
 // twin puts an entry aside that cannot come to its name, for this disk takes another
 // for the same. The entry's own name, written otherwise, does not stand in its way.
 func (f *Folder) twin(paths *diskPaths, op plan.Op) (bool, error) {
-	if op.To == (crdt.Location{}) || op.To.Parent == plan.Staging {
+	// What stays where it is has its name.
+	if op.To == (crdt.Location{}) || op.To == op.From || op.To.Parent == plan.Staging || op.Do == plan.Settle || op.Do == plan.SetAttrs {
 		return false, nil
 	}
 	to, err := paths.at(op.To)
@@ -264,7 +267,8 @@ func (f *Folder) twin(paths *diskPaths, op plan.Op) (bool, error) {
 		return false, nil //nolint:nilerr // its directory is not there: the operation says so itself
 	}
 	name, err := f.disk.Twin(to)
-	if err != nil || name == "" || op.From == (crdt.Location{Parent: op.To.Parent, Name: name}) {
+	own := op.From.Parent == op.To.Parent && crdt.NameKey(op.From.Name) == crdt.NameKey(name)
+	if err != nil || name == "" || own {
 		return false, nil //nolint:nilerr // what cannot be looked at, the operation fails on
 	}
 	f.block(op.ID, true)
@@ -684,7 +688,12 @@ func (p planReader) BaseAt(parent crdt.EntryID, name string) (crdt.EntryID, bool
 	if err != nil || twin == "" {
 		return id, false, nil //nolint:nilerr // who stands in the way is met when it is carried out
 	}
-	return p.r.BaseAt(parent, twin)
+	for _, form := range []string{twin, norm.NFC.String(twin)} { // the disk may have a form of its own
+		if id, ok, err = p.r.BaseAt(parent, form); err != nil || ok {
+			return id, ok, err
+		}
+	}
+	return id, false, nil
 }
 
 func (p planReader) NameKey(name string) string {

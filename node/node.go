@@ -223,8 +223,8 @@ func (n *Node) openFolders() error {
 		limits.Entries, limits.Share = n.cfg.Hold.Entries, float64(n.cfg.Hold.Percent)/100
 		f := newFolder(d, id, index, folderOptions{
 			open: disk.NewOS, watcher: n.watcher, hashers: runtime.GOMAXPROCS(0), boot: bootID(), author: n.desc.Name, chunker: chunker, fetch: n.fetcher.Fetch, limits: limits,
-			disk: disk.Options{Device: n.desc.Name, Holder: n.holder(), Log: n.log, Floor: n.floor(d.Path)},
-			scan: n.cfg.Scan.Interval, rehash: n.cfg.Scan.Rehash, watch: n.cfg.Watch, keep: n.cfg.Trash.Keep, keepMost: n.trashMost,
+			disk:  disk.Options{Device: n.desc.Name, Holder: n.holder(), Log: n.log, Floor: n.floor(d.Path)},
+			large: largeFile, scan: n.cfg.Scan.Interval, rehash: n.cfg.Scan.Rehash, watch: n.cfg.Watch, keep: n.cfg.Trash.Keep, keepMost: n.trashMost,
 			clock: time.Now, log: n.log, event: n.event, deviceOf: n.replicas.name, learn: n.replicas.learn,
 			remember: func(s standing) error { return n.rememberFolder(i, s) },
 			word:     n.spread,

@@ -93,7 +93,7 @@ func (f *Folder) observe(w *work) (more bool, err error) {
 	}
 	n, bytes := 0, int64(0)
 	for n < len(f.backlog) && n < observeFiles && bytes < observeBytes {
-		if size := f.backlog[n].Item.Stat.Size; size < largeFile {
+		if size := f.backlog[n].Item.Stat.Size; size < f.o.large {
 			bytes += size
 		}
 		n++
@@ -120,6 +120,11 @@ const scanPatience = 10 * time.Second
 func (f *Folder) seenAll() bool {
 	if f.readingNow() {
 		return false
+	}
+	for _, h := range f.hashing {
+		if time.Since(h.done) < hashedKept {
+			return false // it is read, and still to be recorded
+		}
 	}
 	return f.dirty.empty() || time.Since(f.scan.listed) > scanPatience
 }
@@ -225,6 +230,9 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 	s := plan.Sighting{Dir: id, Complete: l.whole, Blocked: make(map[string]string)}
 	for _, skip := range listing.Skipped {
 		s.Blocked[skip.Name] = skip.Reason
+		if f.disk.Rewrites() {
+			s.Blocked[crdt.NameKey(skip.Name)] = skip.Reason
+		}
 		f.skipped(path.Join(l.dir, skip.Name), skip)
 	}
 	f.unskip(l, s.Blocked)
@@ -458,7 +466,7 @@ func (f *Folder) read(w *work, seen []sighting) ([]sighting, error) {
 				continue
 			}
 		}
-		if st.Size >= largeFile {
+		if st.Size >= f.o.large {
 			f.hashLater(w, s.path, st)
 			results[i].err = errReading
 			continue

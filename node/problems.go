@@ -36,15 +36,25 @@ func (f *Folder) problem(p, what, remedy string) {
 // unmet notes what keeps an entry from being as the index shows it. Control goroutine
 // only.
 func (f *Folder) unmet(id crdt.EntryID, p, what, remedy string) {
-	f.wants[id] = p
+	f.wants[id] = want{p, what}
 	f.problem(p, what, remedy)
 }
 
+// A want is what keeps an entry from being as the index shows it.
+type want struct{ path, what string }
+
 // met forgets what kept an entry from it: it is another one now, or as it should be.
 func (f *Folder) met(id crdt.EntryID) {
-	if p, ok := f.wants[id]; ok {
-		delete(f.wants, id)
-		f.solved(p)
+	w, ok := f.wants[id]
+	if !ok {
+		return
+	}
+	delete(f.wants, id)
+	f.mu.Lock()
+	same := f.problems[w.path].What == w.what
+	f.mu.Unlock()
+	if same { // and not another's, that is still there
+		f.solved(w.path)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"sheaf/crdt"
 	"sheaf/node/disk"
 	"sheaf/node/plan"
+	"sheaf/node/stat"
 	"sheaf/node/store"
 )
 
@@ -56,7 +57,7 @@ func (f *Folder) findDeleted(ctx context.Context) (deletedAt, error) {
 				case err != nil:
 					// It cannot be looked at now; when it is seen it passes for new.
 					f.o.log.Debug("look for what was deleted", "path", p, "err", err)
-				case len(l.Items) > 0:
+				case len(l.Items) > 0 && l.Items[0].Stat.Kind != stat.None:
 					found[p] = append(found[p], e.ID)
 				}
 			}

@@ -37,6 +37,9 @@ func (f *Folder) recordLeaving(ctx context.Context, seen []sighting, leaving map
 	for _, after := range rec.after {
 		after()
 	}
+	if !rec.postponed.IsZero() {
+		f.meet(rec.postponed)
+	}
 	if len(rec.applied.Entries) > 0 {
 		f.wake()
 	}
@@ -55,8 +58,10 @@ type recording struct {
 	bases   map[crdt.EntryID]store.Base // of what was recorded: where it stands
 	leaving map[crdt.EntryID]bool       // gone, and their names free
 	touched bool                        // the disk was changed
-	applied crdt.Applied
-	after   []func()
+	// postponed is when what was postponed is looked at again; zero for nothing.
+	postponed time.Time
+	applied   crdt.Applied
+	after     []func()
 }
 
 func (r *recording) later(fn func()) { r.after = append(r.after, fn) }
@@ -314,8 +319,8 @@ func (r *recording) carry(d judged) error {
 		r.later(func() {
 			f.dirty.addPath(waits.path, due)
 			f.postponed[waits.path] = waiting{waits, now}
-			f.meet(due)
 		})
+		r.postponed = due
 		return nil
 	case plan.Rot:
 		id, p := d.ID, d.path
@@ -808,24 +813,25 @@ func (v txViews) Here(id crdt.EntryID) (bool, error) {
 
 func (v txViews) Vanished(content crdt.ContentHash) (list []plan.Known, err error) {
 	add := func(k plan.Known) error {
+		if slices.ContainsFunc(list, func(x plan.Known) bool { return x.ID == k.ID }) {
+			return nil
+		}
 		// What has been found elsewhere since is not looked for any more.
 		b, ok, err := v.tx.Base(k.ID)
-		if err != nil || !ok || !b.Here || b.At != k.At || b.Stat != k.Stat || len(list) == 2 {
-			return err
-		}
-		if !slices.ContainsFunc(list, func(x plan.Known) bool { return x.ID == k.ID }) {
+		if err == nil && ok && b.Here && b.At == k.At && b.Stat == k.Stat {
 			list = append(list, k)
 		}
-		return nil
+		return err
 	}
+	const enough = 2 // more than one is ambiguous
 	for id := range v.f.goneBy[content] {
-		if err := add(v.f.gone[id].known); err != nil {
-			return nil, err
+		if err := add(v.f.gone[id].known); err != nil || len(list) == enough {
+			return list, err
 		}
 	}
 	for _, k := range v.vanished[content] {
-		if err := add(k); err != nil {
-			return nil, err
+		if err := add(k); err != nil || len(list) == enough {
+			return list, err
 		}
 	}
 	return list, nil

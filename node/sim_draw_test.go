@@ -30,6 +30,7 @@ type simKind struct {
 	Most       int           `json:"most,omitempty"`
 	Grain      time.Duration `json:"grain,omitempty"`
 	NoBirth    bool          `json:"nobirth,omitempty"`
+	NoNumbers  bool          `json:"nonumbers,omitempty"` // no identity of files at all
 	NoExchange bool          `json:"noexchange,omitempty"`
 	NoLinks    bool          `json:"nolinks,omitempty"`
 	Reuse      bool          `json:"reuse,omitempty"`
@@ -76,6 +77,9 @@ func newHistory(seed uint64) history {
 			k.Grain = pick(r, []time.Duration{time.Microsecond, 10 * time.Millisecond, time.Second, 2 * time.Second})
 		}
 		k.NoBirth, k.Reuse, k.NoExchange, k.NoLinks = r.IntN(4) == 0, r.IntN(2) == 0, r.IntN(6) == 0, r.IntN(6) == 0
+		if r.IntN(10) == 0 { // as on Windows
+			k.NoNumbers, k.NoExchange, k.Grain = true, true, 0
+		}
 		if r.IntN(6) == 0 {
 			k.Rate = pick(r, []float64{20_000, 500_000})
 		}

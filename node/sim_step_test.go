@@ -257,7 +257,7 @@ func (w *world) file(d *simDevice, s step) error {
 	case "symlink":
 		return f.Symlink(s.B, s.A)
 	case "rename":
-		if s.Why == swapping || w.h.Devices[d.n].Lost > 0 || d.ever[s.B] {
+		if s.Why == swapping || w.h.Devices[d.n].Lost > 0 || w.h.Devices[d.n].NoNumbers || d.ever[s.B] {
 			// Seen in parts, across directories, a swap may be taken for two files that
 			// were saved over each other; a rename of which the system keeps one half
 			// from us, for a deletion and a new file; one to a name that a file had before,

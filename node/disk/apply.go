@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
+
+	"golang.org/x/text/unicode/norm"
 
 	"sheaf/node/stat"
 )
@@ -108,6 +111,9 @@ func (d *Folder) rename(from, to string, expect stat.Stat) (stat.Stat, error) {
 	if err := d.expect(from, expect); err != nil {
 		return stat.Stat{}, err
 	}
+	if d.rewrites && norm.NFC.String(from) == norm.NFC.String(to) {
+		return d.moved(from, to, expect) // the disk writes both alike
+	}
 	err := d.fs.RenameNew(from, to)
 	if errors.Is(err, fs.ErrExist) && d.folded(from, to) {
 		err = d.fs.Rename(from, to)
@@ -136,17 +142,17 @@ func (d *Folder) moved(from, to string, expect stat.Stat) (stat.Stat, error) {
 	return stat.Stat{}, ErrChanged
 }
 
-// folded tells whether two paths are one name to this disk: then both lead to
-// the same file though it has but one link.
+// folded tells whether two paths are one name to this disk: both lead to what is listed
+// under the first alone. What lstat says of the two is no proof: where files have no
+// numbers any two are alike.
 func (d *Folder) folded(from, to string) bool {
-	a, err := d.fs.Lstat(from)
-	if err != nil {
+	a, old := split(from)
+	b, name := split(to)
+	if a != b || !d.folds() || d.NameKey(old) != d.NameKey(name) {
 		return false
 	}
-	b, err := d.fs.Lstat(to)
-	// Without birth times, too: what has two names at one moment is one file.
-	same := a.Inode == b.Inode && a.Device == b.Device && a.Born == b.Born
-	return err == nil && same && a.Kind == b.Kind && (a.Kind == stat.Directory || a.Links == 1)
+	names, err := d.fs.Names(a)
+	return err == nil && !slices.Contains(names, name)
 }
 
 // SetAttrs sets the permission bits and the modification time that are not

@@ -32,8 +32,8 @@ func (d *Folder) probeNames() {
 		return !errors.Is(err, fs.ErrNotExist)
 	}
 	d.foldsCase, d.foldsForm = there(strings.ToLower(probe)), there(norm.NFD.String(probe))
-	list, err := d.fs.List(tmpDir)
-	d.rewrites = d.foldsForm && err == nil && !slices.ContainsFunc(list, func(e Entry) bool { return e.Name == probeName })
+	list, err := d.fs.Names(tmpDir)
+	d.rewrites = d.foldsForm && err == nil && !slices.Contains(list, probeName)
 }
 
 func (d *Folder) folds() bool { return d.foldsCase || d.foldsForm }
@@ -57,14 +57,14 @@ func (d *Folder) Rewrites() bool { return d.rewrites }
 // names gives the names in a directory by their form C: what a disk lists in another
 // form than it was given is the same name, and what it lists in another case is not.
 func (d *Folder) names(dir string) (map[string]string, error) {
-	list, err := d.fs.List(dir)
+	list, err := d.fs.Names(dir)
 	if err != nil {
 		return nil, err
 	}
 	names := make(map[string]string, len(list))
-	for _, e := range list {
-		if key := norm.NFC.String(e.Name); names[key] == "" || e.Name == key {
-			names[key] = e.Name
+	for _, name := range list {
+		if key := norm.NFC.String(name); names[key] == "" || name == key {
+			names[key] = name
 		}
 	}
 	return names, nil
@@ -85,19 +85,28 @@ func (d *Folder) Twin(path string) (string, error) {
 		return "", err
 	}
 	dir, name := split(path)
-	list, err := d.fs.List(dir)
+	names, err := d.fs.Names(dir)
 	if err != nil {
 		return "", err
 	}
 	twin := ""
-	for _, e := range list {
-		if norm.NFC.String(e.Name) == norm.NFC.String(name) {
+	for _, n := range names {
+		if norm.NFC.String(n) == norm.NFC.String(name) {
 			return "", nil
 		}
-		// By the disk's own word where it says which file is which.
-		if s.Inode != 0 && e.Stat.Inode == s.Inode || twin == "" && d.NameKey(e.Name) == d.NameKey(name) {
+		if d.NameKey(n) == d.NameKey(name) {
+			twin = n
+		}
+	}
+	if twin != "" || s.Inode == 0 {
+		return twin, nil
+	}
+	// The disk has an idea of its own of what is one name.
+	list, err := d.fs.List(dir)
+	for _, e := range list {
+		if e.Stat.Inode == s.Inode {
 			twin = e.Name
 		}
 	}
-	return twin, nil
+	return twin, err
 }

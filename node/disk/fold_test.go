@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"slices"
 	"testing"
 
 	"golang.org/x/text/unicode/norm"
@@ -55,6 +56,49 @@ func TestLookOnFoldingDisk(t *testing.T) {
 			if list, err := f.List(".sheaf/tmp"); err != nil || len(list) != 0 {
 				t.Errorf("left behind: %v, %v", list, err)
 			}
+		})
+	}
+}
+
+// A rename onto a name that a person has taken meanwhile replaces nothing, also where
+// files have no numbers by which they are told apart.
+func TestRenameReplacesNothing(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]simdisk.Options{
+		"plain": {}, "folding": {FoldCase: true, FoldForm: true}, "without numbers": {NoNumbers: true, NoExchange: true},
+		"folding, without numbers": {FoldCase: true, FoldForm: true, NoNumbers: true, NoExchange: true, NoLinks: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := simdisk.New(o).Open()
+			ok(t, disk.Init(f, folderID))
+			d, err := disk.Open(f, folderID, disk.Options{Floor: -1})
+			ok(t, err)
+			put := func(p, data string) stat.Stat {
+				file, err := f.Create(p, 0o644)
+				ok(t, err)
+				_, err = file.WriteAt([]byte(data), 0)
+				ok(t, err)
+				ok(t, file.Close())
+				s, err := f.Lstat(p)
+				ok(t, err)
+				return s
+			}
+			from := put("from", "what others renamed")
+			to := put("to", "a person's new file")
+			if _, err := d.Rename("from", "to", from); err == nil {
+				t.Error("renamed over it")
+			}
+			if now, err := f.Lstat("to"); err != nil || now != to {
+				t.Errorf("it is %v now, %v", now, err)
+			}
+			s, err := d.Rename("from", "From", from)
+			ok(t, err)
+			if list, err := f.List("."); err != nil || !slices.ContainsFunc(list, func(e disk.Entry) bool { return e.Name == "From" }) {
+				t.Errorf("not renamed in case alone: %v, %v", list, err)
+			}
+			_, err = d.Rename("From", "third", s)
+			ok(t, err)
 		})
 	}
 }

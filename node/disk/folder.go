@@ -54,6 +54,7 @@ type Folder struct {
 	foldsForm  bool                  // or in Unicode form
 	rewrites   bool                  // and keeps them in a Unicode form of its own
 	serial     atomic.Uint64         // numbers our temporary names
+	trashed    atomic.Uint64         // times that something came to the trash
 	ignore     atomic.Pointer[rules]
 
 	mu      sync.Mutex

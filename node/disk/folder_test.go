@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"sheaf/node/disk"
+	"sheaf/node/simdisk"
 	"sheaf/node/stat"
 )
 
@@ -485,38 +486,24 @@ func TestS13_CaseRename(t *testing.T) {
 	is(t, err, os.ErrExist)
 }
 
-// On a disk that folds case (ext4 casefold), as far as this kernel has one.
+// On a disk that folds case.
 func TestS13_CaseRenameOnFoldingDisk(t *testing.T) {
 	t.Parallel()
-	f := newFolder(t, func(f disk.FS) disk.FS { return folding{f} })
-	f.put("readme", "x")
-	_, err := f.Rename("readme", "README", f.stat("readme"))
+	fs := simdisk.New(simdisk.Options{FoldCase: true}).Open()
+	ok(t, disk.Init(fs, folderID))
+	ok(t, fs.Mkdir("readme", 0o755))
+	d, err := disk.Open(fs, folderID, disk.Options{Floor: -1})
 	ok(t, err)
-	f.want("README", "x")
-	l, err := f.List(context.Background(), ".")
+	was, err := fs.Lstat("readme")
+	ok(t, err)
+	_, err = d.Rename("readme", "README", was)
+	ok(t, err)
+	l, err := d.List(t.Context(), ".")
 	ok(t, err)
 	if names(l) != "README" {
 		t.Fatal(names(l))
 	}
 }
-
-// folding makes the root's "readme" and "README" one name.
-type folding struct{ disk.FS }
-
-func (f folding) real(p string) string {
-	if !strings.EqualFold(p, "readme") {
-		return p
-	}
-	for _, n := range []string{"readme", "README"} {
-		if _, err := f.FS.Lstat(n); err == nil {
-			return n
-		}
-	}
-	return p
-}
-func (f folding) Lstat(p string) (stat.Stat, error) { return f.FS.Lstat(f.real(p)) }
-func (f folding) RenameNew(a, b string) error       { return f.FS.RenameNew(f.real(a), f.real(b)) }
-func (f folding) Rename(a, b string) error          { return f.FS.Rename(f.real(a), b) }
 
 func TestDirectories(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,9 @@ type FS interface {
 	// List gives all names of a directory with what lstat says of them, in no
 	// order, without "." and "..". A name that vanishes meanwhile is left out.
 	List(dir string) ([]Entry, error)
+	// Names gives all names of a directory in no order, as List does, and nothing of
+	// what they lead to: that is much cheaper.
+	Names(dir string) ([]string, error)
 	// Open opens a regular file for reading; anything else is ErrNotFile and
 	// is not opened.
 	Open(path string) (File, error)

@@ -103,6 +103,18 @@ func (f *osFS) Lstat(path string) (stat.Stat, error) {
 	return fromInfo(info), nil
 }
 
+func (f *osFS) Names(path string) ([]string, error) {
+	list, err := f.List(path)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(list))
+	for i, e := range list {
+		names[i] = e.Name
+	}
+	return names, nil
+}
+
 func (f *osFS) List(path string) ([]Entry, error) {
 	s, err := f.Lstat(path)
 	if err != nil {
@@ -219,6 +231,18 @@ func (f *osFS) RenameNew(from, to string) error {
 			return &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist}
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
+		}
+		// A rename would replace what has come to the name since it was looked at; a
+		// link never does. What cannot be linked (directories, a disk without links) is
+		// renamed all the same.
+		if s, err := f.root.Lstat(a); err == nil && s.Mode().IsRegular() {
+			err := f.root.Link(a, b)
+			if err == nil {
+				return f.root.Remove(a)
+			}
+			if errors.Is(err, fs.ErrExist) {
+				return &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist}
+			}
 		}
 		return f.root.Rename(a, b)
 	})

@@ -110,6 +110,20 @@ func (f *osFS) Lstat(path string) (s stat.Stat, err error) {
 	return s, err
 }
 
+func (f *osFS) Names(path string) (names []string, err error) {
+	err = f.at("list", path, func(dir int, name string) error {
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		d := os.NewFile(uintptr(fd), path)
+		defer func() { _ = d.Close() }()
+		names, err = d.Readdirnames(-1)
+		return err
+	})
+	return names, err
+}
+
 func (f *osFS) List(path string) (list []Entry, err error) {
 	err = f.at("list", path, func(dir int, name string) error {
 		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

@@ -108,6 +108,7 @@ func (d *Folder) placeExchange(j *job) error {
 	}
 	old, err := d.fs.Lstat(spot)
 	if err == nil && kept(j.Expect, old) {
+		d.trashed.Add(1) // the item is another one now
 		j.spot, j.old, j.swapped = spot, old, true
 		j.res.Trashed = trashID(spot)
 		return d.landed(j)
@@ -228,11 +229,18 @@ func (d *Folder) placeAside(j *job) error {
 		}
 	}
 	if err != nil {
-		if e := d.fs.RenameNew(spot, j.Path); e != nil {
+		e := d.fs.RenameNew(spot, j.Path)
+		if e != nil && !errors.Is(e, fs.ErrExist) && !errors.Is(e, fs.ErrNotExist) {
+			// Its name is free and it cannot go there: that must not pass for a deletion.
+			// The note stays, and Open puts it back.
+			return fmt.Errorf("%w: %s is in the trash as %s and does not come back to its place: %w, after %w", ErrDiskFailed, j.Path, trashID(spot), e, err)
+		}
+		if e != nil {
 			d.o.Log.Warn("a replaced file stays in the trash", "item", trashID(spot), "err", e)
 		}
 		return undo(err)
 	}
+	d.trashed.Add(1)
 	j.spot, j.old, j.intent = spot, old, intent
 	j.res.Trashed = trashID(spot)
 	return d.landed(j)

@@ -84,6 +84,7 @@ func (d *Folder) toTrash(b Bucket, from, path string) (spot string, err error) {
 		}
 		switch {
 		case err == nil:
+			d.trashed.Add(1)
 			return spot, nil
 		case errors.Is(err, fs.ErrExist), errors.Is(err, ErrNotDirectory) && d.blocked(base, path):
 			continue

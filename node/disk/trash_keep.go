@@ -88,6 +88,10 @@ func (d *Folder) walk(dir string, fn func(path string, s stat.Stat) error) error
 	return nil
 }
 
+// TrashChanges counts how often something has come to the trash since Open, by this
+// Folder: while it stays the same, nothing has.
+func (d *Folder) TrashChanges() uint64 { return d.trashed.Load() }
+
 // OpenTrash opens an item for reading. The caller closes it.
 func (d *Folder) OpenTrash(id string) (*Reader, error) {
 	if _, _, err := parseID(id); err != nil {

@@ -212,8 +212,12 @@ func (p *planner) show(n *node) (need *node, why edge, err error) {
 	content := n.here && n.target.Kind != crdt.Directory && n.target.Content != n.base.Content
 	var copies []int
 	if content {
-		if copies, need, err = p.copies(n); err != nil || need != nil {
+		var missing *node
+		if copies, need, missing, err = p.copies(n); err != nil || need != nil {
 			return need, copyEdge, err
+		}
+		if missing != nil {
+			return nil, 0, p.wait(n, Uncopied, missing.id)
 		}
 	}
 	p.place(n, to, Op{After: after, Firm: firm}, content, copies)
@@ -302,32 +306,35 @@ func (p *planner) vacate(n *node, to crdt.Location) (freed int, need *node, ok b
 	return none, holder, false, nil
 }
 
-// copies looks after the conflict copies that keep n's local bytes; done is their
-// operations.
-func (p *planner) copies(n *node) (done []int, need *node, err error) {
+// copies looks after the conflict copies that keep n's local bytes; ops is their
+// operations. One that is missing cannot be made now: n's bytes must stay.
+func (p *planner) copies(n *node) (ops []int, need, missing *node, err error) {
 	if n.skipCopies || n.base.Kind != crdt.File {
-		return nil, nil, nil
+		return nil, nil, nil, nil
 	}
 	dots, err := p.r.BaseVersions(n.id)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	for _, d := range dots {
 		c, err := p.node(crdt.ConflictID(n.id, d))
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if !c.known || !c.target.Visible || c.wasHere || c.target.Content != n.base.Content {
 			continue
 		}
-		if c.state == unseen {
-			return nil, c, nil
-		}
-		if done = appendOp(done, c.arrived); c.arrived != none {
+		switch {
+		case c.state == unseen:
+			return nil, c, nil, nil
+		case c.arrived != none:
+			ops = appendOp(ops, c.arrived)
 			p.ops[c.arrived].For = n.id
+		case c.state == done:
+			return nil, nil, c, nil
 		}
 	}
-	return done, nil, nil
+	return ops, nil, nil, nil
 }
 
 // Unkept tells whether the disk has of an entry what only a conflict copy keeps, which
@@ -423,9 +430,12 @@ func (p *planner) settle(n *node) {
 
 // trash plans a file or link that the view does not show.
 func (p *planner) trash(n *node) (need *node, why edge, err error) {
-	after, need, err := p.copies(n)
+	after, need, missing, err := p.copies(n)
 	if err != nil || need != nil {
 		return need, copyEdge, err
+	}
+	if missing != nil {
+		return nil, 0, p.wait(n, Uncopied, missing.id)
 	}
 	p.leave(n, Trash, appendOp(after, n.left))
 	return nil, 0, nil

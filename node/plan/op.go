@@ -63,6 +63,7 @@ const (
 	Entangled                   // what it waits for waits for it
 	PutAside                    // it was found staged, and is first put where people see it
 	Forgotten                   // the index does not know it: nothing is deleted for want of a row
+	Uncopied                    // the conflict copy For, which is to keep its bytes, cannot be made yet
 )
 
 // String gives the reason for people.
@@ -84,6 +85,8 @@ func (r Reason) String() string {
 		return "it was left in the middle of a rename and is being put back"
 	case Forgotten:
 		return "the index does not know it"
+	case Uncopied:
+		return "the conflict copy of it cannot be made yet"
 	}
 	return fmt.Sprintf("reason(%d)", uint8(r))
 }

@@ -25,6 +25,7 @@ type Options struct {
 	Size  int64            // of the disk in bytes; 0: no end to it
 
 	NoBirth      bool // no birth times
+	NoNumbers    bool // nor inode numbers, change times or links: as the system tells of files on Windows
 	NoExchange   bool
 	NoLinks      bool // no hard links
 	ReuseInodes  bool // a new file takes the number that was freed last

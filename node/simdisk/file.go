@@ -115,7 +115,7 @@ func (x *simFile) unlock() {
 
 func (x *simFile) Stat() (s stat.Stat, err error) {
 	err = x.call("stat", false, func(d *Disk) error {
-		s = d.stat(x.n)
+		s = x.f.told(d.stat(x.n))
 		return nil
 	})
 	return s, err

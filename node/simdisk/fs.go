@@ -153,6 +153,15 @@ func (d *Disk) two(from, to string) (a, b place, err error) {
 	return a, b, err
 }
 
+// told is what the system says of a file, which may be less than there is to say.
+func (f *simFS) told(s stat.Stat) stat.Stat {
+	if f.d.o.NoNumbers && !f.user {
+		s.Inode, s.Device, s.Born, s.Changed = 0, 0, 0, 0
+		s.Links = min(s.Links, 1)
+	}
+	return s
+}
+
 func (f *simFS) Name() string { return rootName }
 
 func (f *simFS) Close() error { return nil }
@@ -170,11 +179,20 @@ func (f *simFS) Lstat(p string) (s stat.Stat, err error) {
 	err = f.call("lstat", p, func(d *Disk) error {
 		at, err := d.there(p)
 		if err == nil {
-			s = d.stat(at.n)
+			s = f.told(d.stat(at.n))
 		}
 		return err
 	})
 	return s, err
+}
+
+func (f *simFS) Names(p string) ([]string, error) {
+	list, err := f.List(p)
+	names := make([]string, len(list))
+	for i, e := range list {
+		names[i] = e.Name
+	}
+	return names, err
 }
 
 func (f *simFS) List(p string) (list []disk.Entry, err error) {
@@ -195,7 +213,7 @@ func (f *simFS) List(p string) (list []disk.Entry, err error) {
 		n.lists++
 		rand.New(rand.NewPCG(d.o.Seed^n.number, n.lists)).Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 		for _, name := range names {
-			list = append(list, disk.Entry{Name: name, Stat: d.stat(n.names[name])})
+			list = append(list, disk.Entry{Name: name, Stat: f.told(d.stat(n.names[name]))})
 		}
 		return nil
 	})
