@@ -506,9 +506,6 @@ func (f *Folder) noticed(list []disk.Dirty) {
 func (f *Folder) hashedOne(h hashResult) {
 	h.done = time.Now()
 	f.hashing[h.path] = h
-	if f.scan.running && !f.scan.listed.IsZero() {
-		f.scan.listed = h.done // the scan waits until this is recorded, too
-	}
 	f.dirty.addPath(h.path, time.Time{})
 }
 

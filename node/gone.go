@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"time"
 
 	"sheaf/crdt"
@@ -120,6 +121,14 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 	}
 	if err := f.holdOutgoing(v.Hold, counts, v.Reason, pending.Entries); err != nil {
 		return again, err
+	}
+	for id, p := range f.heldEdits {
+		if !slices.Contains(v.Hold, id) {
+			// With the deletions gone that others had made as well, it is no longer part
+			// of a mass change.
+			delete(f.heldEdits, id)
+			f.dirty.addPath(p, time.Time{})
+		}
 	}
 	for _, id := range v.Remove {
 		p := f.nameOf(id)
