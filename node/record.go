@@ -753,6 +753,9 @@ func (f *Folder) affirm(ids []crdt.EntryID) error {
 			if err := rec.Edit(id, contentOf(b.Entry), b.Entry.Mode()); err != nil {
 				return fmt.Errorf("say again what %q holds: %w", b.At.Name, err)
 			}
+			if err := dropOwnCopies(tx, rec, b.Entry, have.Content); err != nil {
+				return err
+			}
 			bases[id], said = b, true
 		}
 		return f.joinLocal(tx, rec, bases, func(crdt.Applied) {}, later)
@@ -762,6 +765,29 @@ func (f *Folder) affirm(ids []crdt.EntryID) error {
 	}
 	if said {
 		f.wake()
+	}
+	return nil
+}
+
+// dropOwnCopies removes conflict copies that were made to keep what is now in its own
+// place again, if nobody has touched them.
+func dropOwnCopies(tx *store.Tx, rec *crdt.Recorder, e crdt.Entry, content crdt.ContentHash) error {
+	for _, v := range e.Versions() {
+		id := crdt.ConflictID(e.ID, v.Dot)
+		c, ok, err := tx.Entry(id)
+		if err != nil || !ok {
+			return err
+		}
+		n, _, err := tx.Node(id)
+		if err != nil {
+			return err
+		}
+		if shown := c.Shown(); !n.Visible() || c.Place.Stamp.Count > 0 || shown == nil || shown.Content != content {
+			continue
+		}
+		if err := rec.Remove(id); err != nil {
+			return err
+		}
 	}
 	return nil
 }

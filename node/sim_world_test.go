@@ -909,11 +909,11 @@ func (w *world) whole(tree map[string]leaf) {
 	}
 }
 
-// halfTold tells whether a device that was removed has a content under a name that
-// the system had kept from it: it could tell the others of the old name's end alone.
+// halfTold tells whether a device that was removed has a content under a name that it
+// could not tell of any more: the others know of the old name's end alone.
 func (w *world) halfTold(h sum) bool {
 	for _, d := range w.devices {
-		if !d.gone.Load() || w.h.Devices[d.n].Lost == 0 {
+		if !d.gone.Load() {
 			continue
 		}
 		for _, l := range d.tree() {
