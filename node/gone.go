@@ -111,6 +111,16 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 	if err := f.drop(drop); err != nil {
 		return again, err
 	}
+	// What is gone with its directory goes with it, and counts once.
+	with := make(map[crdt.EntryID]bool)
+	for id, ids := range below {
+		for _, x := range ids {
+			if x != id {
+				with[x] = true
+			}
+		}
+	}
+	pending.Gone = slices.DeleteFunc(pending.Gone, func(m plan.Missing) bool { return with[m.ID] })
 	for id := range f.heldEdits {
 		pending.Rewritten = append(pending.Rewritten, id)
 	}
