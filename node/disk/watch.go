@@ -231,10 +231,15 @@ func (w *Watcher) add(dir string) error {
 	if s.Inode != 0 {
 		w.byFile[key] = at
 	}
+	w.fits()
+	return nil
+}
+
+// fits takes back that there are too many directories, when there are not.
+func (w *Watcher) fits() {
 	if len(w.unwatched) == 0 && !w.overfull {
 		delete(w.problems, "limit")
 	}
-	return nil
 }
 
 // refuse notes a directory that cannot be watched.
@@ -319,6 +324,7 @@ func (w *Watcher) drop(at *watched) {
 		delete(at.parent.below, at.name)
 	}
 	at.below = nil
+	w.fits()
 }
 
 func (w *Watcher) unwatch(at *watched, path string) {
