@@ -62,7 +62,7 @@ func TestS22_PathIsNeverAbsent(t *testing.T) {
 func TestSaveAtEveryCallOfACommit(t *testing.T) {
 	t.Parallel()
 	mine := []byte("saved by a person")
-	for name, o := range map[string]simdisk.Options{"exchange": {}, "no exchange": {NoExchange: true}, "neither exchange nor links": {NoExchange: true, NoLinks: true}} {
+	for name, o := range map[string]simdisk.Options{"exchange": {}, "no exchange": {NoExchange: true}, "neither exchange nor links": {NoExchange: true, NoLinks: true}, "files without numbers": {NoExchange: true, NoNumbers: true}} {
 		for how, save := range map[string]func(f disk.FS) error{
 			"by a rename": func(f disk.FS) error { return f.Rename("mine", "other") },
 			"in place": func(f disk.FS) error {
