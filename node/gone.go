@@ -132,8 +132,12 @@ func (f *Folder) recordGone(ctx context.Context) (again time.Time, err error) {
 	if err := f.holdOutgoing(v.Hold, counts, v.Reason, pending.Entries); err != nil {
 		return again, err
 	}
+	held := make(map[crdt.EntryID]bool, len(v.Hold))
+	for _, id := range v.Hold {
+		held[id] = true
+	}
 	for id, p := range f.heldEdits {
-		if !slices.Contains(v.Hold, id) {
+		if !held[id] {
 			// With the deletions gone that others had made as well, it is no longer part
 			// of a mass change.
 			delete(f.heldEdits, id)
