@@ -30,7 +30,7 @@ func breakages() []breakage {
 		{"join", "a clause of the join dropped: what one side deleted comes back", []edit{
 			{"crdt/join.go", "if !b.Seen.Covers(x[0].Dot) {", "if n > 0 {"}}},
 		{"exchange", "what was displaced is not compared after the exchange", []edit{
-			{"node/disk/place.go", "if err == nil && kept(j.Expect, old) {\n\t\tj.spot, j.old, j.swapped", "if err == nil {\n\t\tj.spot, j.old, j.swapped"},
+			{"node/disk/place.go", "if err == nil && kept(j.Expect, old) {\n\t\td.trashed", "if err == nil {\n\t\td.trashed"},
 			{"node/disk/place.go", "if err == nil && kept(j.old, s) {\n\t\treturn\n\t}", "if _ = s; err == nil {\n\t\treturn\n\t}"}}},
 		{"base-first", "a rename is in the base before it is on the disk", []edit{
 			{"node/materialise.go", "\tbase.ID = op.ID\n\tif err := f.operate(", `	base.ID = op.ID
