@@ -326,15 +326,31 @@ func (w *world) file(d *simDevice, s step) error {
 		}
 		return f.RemoveDir(s.A)
 	case "chmod":
+		w.perhapsAnew(d, f, s.A)
 		mode := uint32(s.N)
 		if x, err := f.Lstat(s.A); err == nil && x.Kind == stat.Directory {
 			mode |= 0o700 // what nobody may enter stands still everywhere, rightly
 		}
 		return f.Chmod(s.A, mode)
 	case "touch":
+		w.perhapsAnew(d, f, s.A)
 		return f.Chtimes(s.A, w.begin.UnixNano()+s.N)
 	}
 	return fmt.Errorf("no step is called %q", s.Do)
+}
+
+// perhapsAnew notes that a file may pass for another one with the same bytes, as one
+// that was saved to keep them against what others made of it: where files have no
+// numbers, who changes its mode or time does what such a save does.
+func (w *world) perhapsAnew(d *simDevice, f disk.FS, p string) {
+	if !w.h.Devices[d.n].NoNumbers {
+		return
+	}
+	for _, h := range w.sumsAt(d, f, p) {
+		if c := w.ledger.known[h]; c != nil {
+			c.written++
+		}
+	}
 }
 
 // put writes a file, new or in place, as another program does: what stood there is
