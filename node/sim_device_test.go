@@ -40,13 +40,14 @@ type simDevice struct {
 	boots   int          // times that its machine went down
 	setBack bool         // its clock was
 	standing
-	words map[string]bool // that it has heard
-	said  []word          // the same, in order
-	last  map[string]leaf // its tree after the last step
-	stuck map[string]bool // paths of what its disk cannot have under its new name
-	away  bool            // its disk is not mounted
-	left  int             // the step at which it was removed
-	gone  atomic.Bool     // no longer a member
+	words    map[string]bool // that it has heard
+	said     []word          // the same, in order
+	restored []sum           // from its trash
+	last     map[string]leaf // its tree after the last step
+	stuck    map[string]bool // paths of what its disk cannot have under its new name
+	away     bool            // its disk is not mounted
+	left     int             // the step at which it was removed
+	gone     atomic.Bool     // no longer a member
 
 	// unsynced are the files that its user has written and not synced, by inode.
 	unsynced map[uint64]bool

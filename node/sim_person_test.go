@@ -95,6 +95,7 @@ func (w *world) untrash(ctx context.Context, d *simDevice, n int64) error {
 		if c := w.ledger.known[h]; c != nil {
 			c.written++
 			c.whole, c.ended = false, nil // until it is synced again
+			d.restored = append(d.restored, h)
 			if d.gone.Load() {
 				c.ended = []string{"restored on a device that is removed"}
 			}

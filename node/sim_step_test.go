@@ -133,6 +133,10 @@ func (w *world) do(s step) error {
 			return errSkip
 		}
 		w.forgot = true
+		for _, h := range d.restored {
+			// If it was lost before it was said, the file is just as others deleted it.
+			w.ledger.end(h, fmt.Sprintf("step %d: restored on %s, which has forgotten that", w.count, d.name()))
+		}
 		return simdisk.Image(nil).Write(d.dir)
 	case "unmount": // an empty directory is at the folder's path
 		if d.run != nil || d.away {

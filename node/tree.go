@@ -443,7 +443,11 @@ func (f *Folder) resolve(ctx context.Context, inside string, keep api.Keep) erro
 		}
 		found, err := f.conflicts(ctx, r, node.At.Parent)
 		for _, c := range found {
-			if c.Path == whole || c.Of == whole {
+			switch whole {
+			case c.Path: // one copy, also if there are copies of it in turn
+				all = []api.Conflict{c}
+				return err
+			case c.Of:
 				all = append(all, c)
 			}
 		}
