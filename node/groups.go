@@ -61,7 +61,7 @@ func (n *Node) exchangeStatements(ctx context.Context, peer mesh.DeviceID) {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	t := newTalk(s)
-	err = n.converse(t)
+	_, err = n.converse(t)
 	if err != nil {
 		_ = s.Reset()
 		if ctx.Err() == nil && !errors.Is(err, io.EOF) {
@@ -74,7 +74,7 @@ func (n *Node) exchangeStatements(ctx context.Context, peer mesh.DeviceID) {
 
 // serveGroups is the other side of exchangeStatements: both sides do the same.
 func (n *Node) serveGroups(_ context.Context, peer mesh.DeviceID, s mesh.Stream) {
-	if err := n.converse(newTalk(s)); err != nil {
+	if _, err := n.converse(newTalk(s)); err != nil {
 		n.log.Debug("exchange statements", "device", n.account.name(peer), "err", err)
 		_ = s.Reset()
 		return
@@ -84,29 +84,31 @@ func (n *Node) serveGroups(_ context.Context, peer mesh.DeviceID, s mesh.Stream)
 
 // converse says what we have, hears what the other has, sends what it lacks and
 // takes what we lack. Sending and hearing go on at once, so that neither waits
-// for the other to read.
-func (n *Node) converse(t *talk) error {
+// for the other to read. news tells that there was something to send: that the
+// other has heard it only the next conversation shows.
+func (n *Node) converse(t *talk) (news bool, err error) {
 	var tell group.Heads
 	n.account.view(func(l *group.Log) { tell = l.Tell() })
 	if err := t.say(tell); err != nil {
-		return err
+		return false, err
 	}
 	m, err := t.hear()
 	if err != nil {
-		return err
+		return false, err
 	}
 	theirs, ok := m.(group.Heads)
 	if !ok {
-		return fmt.Errorf("statements were to be told of first: %w", group.ErrMalformed)
+		return false, fmt.Errorf("statements were to be told of first: %w", group.ErrMalformed)
 	}
 	var batches []group.Batch
 	n.account.view(func(l *group.Log) {
-		if batches, err = l.Lacking(theirs); err == nil && len(batches) == 0 {
+		batches, err = l.Lacking(theirs)
+		if news = len(batches) > 0; err == nil && !news {
 			batches = []group.Batch{{Group: l.Group()}}
 		}
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	said := make(chan error, 1)
 	go func() {
@@ -122,7 +124,7 @@ func (n *Node) converse(t *talk) error {
 	if err != nil {
 		_ = t.s.Reset() // ends the saying too
 	}
-	return errors.Join(err, <-said)
+	return news, errors.Join(err, <-said)
 }
 
 // maxBatches bounds one exchange.
@@ -170,9 +172,9 @@ const farewellTime = 2 * time.Second
 // farewell prepares to tell a device that it is removed. The function that it
 // gives is called when that is so (or not): it says it, and lets go.
 func (n *Node) farewell(ctx context.Context, peer mesh.DeviceID) func(removed bool) {
-	ctx, cancel := context.WithTimeout(ctx, farewellTime)
+	opening, cancel := context.WithTimeout(ctx, farewellTime)
 	defer cancel()
-	s, err := n.mesh.Open(ctx, peer, groupsProtocol)
+	s, err := n.mesh.Open(opening, peer, groupsProtocol)
 	if err != nil {
 		return func(bool) {} // not connected: it finds out by being refused
 	}
@@ -181,17 +183,53 @@ func (n *Node) farewell(ctx context.Context, peer mesh.DeviceID) func(removed bo
 	n.leaving[peer] = heard
 	n.mu.Unlock()
 	return func(removed bool) {
-		defer close(heard)
-		defer func() { _ = s.Reset() }()
+		defer func() {
+			n.mu.Lock()
+			delete(n.leaving, peer)
+			n.mu.Unlock()
+			close(heard)
+			if removed {
+				n.mesh.Drop(peer)
+			}
+		}()
 		if !removed {
+			_ = s.Reset()
 			return
 		}
-		late := time.AfterFunc(farewellTime, func() { _ = s.Reset() })
-		defer late.Stop()
-		if err := n.converse(newTalk(s)); err != nil {
+		ctx, cancel := context.WithTimeout(ctx, farewellTime)
+		defer cancel()
+		// Until it has heard of it, or lets go itself: what is on its way when a
+		// connection is closed is lost, and of two connections one may be closed at
+		// this very moment, as one too many.
+		for news, err := n.tell(ctx, s); news || err != nil; news, err = n.tell(ctx, s) {
 			n.log.Debug("tell a device that it is removed", "err", err)
+			if s, err = n.mesh.Open(ctx, peer, groupsProtocol); err != nil {
+				return
+			}
 		}
 	}
+}
+
+// tell has one conversation, within ctx.
+func (n *Node) tell(ctx context.Context, s mesh.Stream) (news bool, err error) {
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	if news, err = n.converse(newTalk(s)); err != nil {
+		_ = s.Reset()
+		return news, err
+	}
+	return news, s.Close()
+}
+
+// admits tells whether a device may connect: a member, and for a moment one that is
+// just being removed, so that it can be told. Nothing else is said to it.
+func (n *Node) admits(id mesh.DeviceID) bool {
+	if n.account.member(id) {
+		return true
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.leaving[id] != nil
 }
 
 // tend makes the statements that the state of things asks of this device

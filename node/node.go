@@ -183,7 +183,7 @@ func (n *Node) openMesh() (err error) {
 	n.mesh, err = n.listenAt(mesh.Config{
 		Key:  n.account.keys.SigningKey(),
 		MDNS: n.cfg.MDNS && !n.o.NoMDNS, Services: n.services,
-		Allowed: n.account.member, Joining: n.account.inviting, JoinProtocol: joinProtocol,
+		Allowed: n.admits, Joining: n.account.inviting, JoinProtocol: joinProtocol,
 		Known: n.account.others, Book: n.book, Log: n.log,
 	}, listen)
 	if err != nil {

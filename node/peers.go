@@ -34,6 +34,8 @@ func (n *Node) runPeers(ctx context.Context) error {
 			switch {
 			case !ok:
 				return nil
+			case e.Connected && !n.account.member(e.Peer):
+				// One that is being told that it is removed: see admits.
 			case e.Connected:
 				n.connected(ctx, &running, replication.DeviceID(e.Peer))
 			default:
@@ -117,7 +119,6 @@ func (n *Node) membersChanged(ctx context.Context, running *sync.WaitGroup) {
 			n.disconnected(peer)
 			n.mu.Lock()
 			heard := n.leaving[mesh.DeviceID(peer)]
-			delete(n.leaving, mesh.DeviceID(peer))
 			n.mu.Unlock()
 			if heard != nil {
 				<-heard // farewellTime at most
