@@ -55,7 +55,17 @@ func (d *Folder) makeDir(path string, mode uint32) (stat.Stat, error) {
 	if err := d.fs.Chmod(path, mode&0o777); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, ErrUnsupported) {
 		return stat.Stat{}, err
 	}
-	return d.fs.Lstat(path)
+	return d.made(path, stat.Directory)
+}
+
+// made looks at what was just made. Somebody may have put something else there since:
+// what was made is then gone, or wherever they moved it.
+func (d *Folder) made(path string, kind stat.Kind) (stat.Stat, error) {
+	s, err := d.fs.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && s.Kind != kind {
+		return stat.Stat{}, fmt.Errorf("%w: something else has come to its place", ErrChanged)
+	}
+	return s, err
 }
 
 // maxTarget is the longest target of a symbolic link that systems take.
@@ -88,12 +98,22 @@ func (d *Folder) makeLink(target, path string, mtime int64) (stat.Stat, error) {
 	}
 	dir, _ := split(path)
 	d.touch(dir)
+	if _, err := d.made(path, stat.Symlink); err != nil {
+		return stat.Stat{}, err
+	}
 	if mtime != 0 {
 		if err := d.fs.Chtimes(path, mtime); err != nil && !errors.Is(err, ErrUnsupported) {
 			return stat.Stat{}, err
 		}
 	}
-	return d.fs.Lstat(path)
+	made, err := d.made(path, stat.Symlink)
+	if err != nil {
+		return stat.Stat{}, err
+	}
+	if is, err := d.fs.Readlink(path); err != nil || is != target {
+		return stat.Stat{}, fmt.Errorf("%w: it is another link", ErrChanged)
+	}
+	return made, nil
 }
 
 // Rename moves what expect describes (a directory with all that is in it) to a
