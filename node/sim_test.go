@@ -20,6 +20,7 @@ var (
 	simSeed      = flag.Uint64("seed", 1, "seed of the first history; 0: one by the clock")
 	simReplay    = flag.String("replay", "", "file with a history to run again, as a failure gives it")
 	simLogFile   = flag.String("simlog", "", "file for the log of what is run")
+	simBackups   = flag.Bool("backups", false, "have databases set back to before a file was edited, and it edited again")
 	simShrink    = flag.Int("shrink", 400, "runs that a failing history is cut down with")
 )
 

@@ -23,15 +23,16 @@ type edit struct{ file, old, new string }
 type breakage struct {
 	name, what string
 	edits      []edit
+	flags      []string // of the simulation, for what happens in few histories else
 }
 
 func breakages() []breakage {
 	return []breakage{
 		{"join", "a clause of the join dropped: what one side deleted comes back", []edit{
-			{"crdt/join.go", "if !b.Seen.Covers(x[0].Dot) {", "if n > 0 {"}}},
+			{"crdt/join.go", "if !b.Seen.Covers(x[0].Dot) {", "if n > 0 {"}}, nil},
 		{"exchange", "what was displaced is not compared after the exchange", []edit{
 			{"node/disk/place.go", "if err == nil && kept(j.Expect, old) {\n\t\td.trashed", "if err == nil {\n\t\td.trashed"},
-			{"node/disk/place.go", "if err == nil && kept(j.old, s) {\n\t\treturn\n\t}", "if _ = s; err == nil {\n\t\treturn\n\t}"}}},
+			{"node/disk/place.go", "if err == nil && kept(j.old, s) {\n\t\treturn\n\t}", "if _ = s; err == nil {\n\t\treturn\n\t}"}}, nil},
 		{"base-first", "a rename is in the base before it is on the disk", []edit{
 			{"node/materialise.go", "\tbase.ID = op.ID\n\tif err := f.operate(", `	base.ID = op.ID
 	if op.Do == plan.Rename {
@@ -41,29 +42,29 @@ func breakages() []breakage {
 			return false, err
 		}
 	}
-	if err := f.operate(`}}},
+	if err := f.operate(`}}, nil},
 		{"no-sync", "nothing is synced before the base says that it is there", []edit{
-			{"node/disk/folder.go", "\treturn d.sync(paths...)\n}", "\t_ = paths\n\treturn d.healthy()\n}"}}},
+			{"node/disk/folder.go", "\treturn d.sync(paths...)\n}", "\t_ = paths\n\treturn d.healthy()\n}"}}, nil},
 		{"cursor-first", "a peer's cursor is durable before the entries below it", []edit{
 			{"node/index.go", "\terr := f.update(func(tx *store.Tx, later func(func())) error {\n\t\tcounter :=", `	if err := f.index.Update(func(tx *store.Tx) error { return tx.SetCursor(from, store.StoreID(id), b.Next) }); err != nil {
 		return err
 	}
 	later := func(fn func()) { fn() }
 	err := f.index.UpdateLazy(func(tx *store.Tx) error {
-		counter :=`}}},
+		counter :=`}}, nil},
 		{"dot-twice", "a database that was set back goes on with its old replica ID", []edit{
 			{"node/store/open.go", "\t\tif err := f.FreshReplica(); err != nil {", "\t\tif err := f.Sync(); err != nil {"},
-			{"node/index.go", "\t\tif err := f.index.FreshReplica(); err != nil {", "\t\tif err := f.index.Sync(); err != nil {"}}},
+			{"node/index.go", "\t\tif err := f.index.FreshReplica(); err != nil {", "\t\tif err := f.index.Sync(); err != nil {"}}, []string{"-backups"}},
 		{"stamps", "the later stamp decides what has been seen, in place of the vector", []edit{
 			{"crdt/join.go", "if !b.Seen.Covers(x[0].Dot) {", "if v := x[0].Version; !b.Seen.Covers(x[0].Dot) && (v == nil || b.liveVersion() == nil || v.Stamp.Compare(b.liveVersion().Stamp) > 0) {"},
-			{"crdt/join.go", "if !a.Seen.Covers(y[0].Dot) {", "if v := y[0].Version; !a.Seen.Covers(y[0].Dot) && (v == nil || a.liveVersion() == nil || v.Stamp.Compare(a.liveVersion().Stamp) > 0) {"}}},
+			{"crdt/join.go", "if !a.Seen.Covers(y[0].Dot) {", "if v := y[0].Version; !a.Seen.Covers(y[0].Dot) && (v == nil || a.liveVersion() == nil || v.Stamp.Compare(a.liveVersion().Stamp) > 0) {"}}, nil},
 		{"no-marker", "the folder's marker is not asked for", []edit{
 			{"node/disk/folder.go", "\tid, mark, err := readMarker(d.fs)\n\tif err != nil {", "\tid, mark, err := readMarker(d.fs)\n\tif err != nil {\n\t\treturn nil\n\t}\n\tif err != nil {"},
-			{"node/disk/folder.go", "\tif _, d.mark, err = readMarker(f); err != nil {\n\t\treturn nil, d.markerError(err)\n\t}", "\t_, d.mark, _ = readMarker(f)\n\tif err := f.Mkdir(home, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {\n\t\treturn nil, err\n\t}"}}},
+			{"node/disk/folder.go", "\tif _, d.mark, err = readMarker(f); err != nil {\n\t\treturn nil, d.markerError(err)\n\t}", "\t_, d.mark, _ = readMarker(f)\n\tif err := f.Mkdir(home, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {\n\t\treturn nil, err\n\t}"}}, nil},
 		{"unordered", "the operations of a plan are done in no order", []edit{
-			{"node/materialise.go", "\tfor i, op := range ops {\n\t\tif err := w.ctx.Err(); err != nil {\n\t\t\treturn started, err\n\t\t}\n\t\tif slices.ContainsFunc(op.After, func(n int) bool { return !carried[n] }) {", "\tfor i := len(ops) - 1; i >= 0; i-- {\n\t\top := ops[i]\n\t\tif err := w.ctx.Err(); err != nil {\n\t\t\treturn started, err\n\t\t}\n\t\tif len(op.After) > len(ops) {"}}},
+			{"node/materialise.go", "\tfor i, op := range ops {\n\t\tif err := w.ctx.Err(); err != nil {\n\t\t\treturn started, err\n\t\t}\n\t\tif slices.ContainsFunc(op.After, func(n int) bool { return !carried[n] }) {", "\tfor i := len(ops) - 1; i >= 0; i-- {\n\t\top := ops[i]\n\t\tif err := w.ctx.Err(); err != nil {\n\t\t\treturn started, err\n\t\t}\n\t\tif len(op.After) > len(ops) {"}}, nil},
 		{"normal-form", "of three versions that meet, one does not become a file; of two, the loser does not", []edit{
-			{"crdt/normal.go", "for _, f := range kept[1:] {\n\t\tcopies", "for _, f := range kept[min(2, len(kept)):] {\n\t\tcopies"}}},
+			{"crdt/normal.go", "for _, f := range kept[1:] {\n\t\tcopies", "for _, f := range kept[min(2, len(kept)):] {\n\t\tcopies"}}, nil},
 	}
 }
 
@@ -176,8 +177,9 @@ func try(dir string, b breakage, histories int, seed uint64) (n int, by string, 
 		}
 		return 0, "", nil
 	}
-	cmd := exec.Command("go", "test", "./node", "-run", "TestSim$", "-count", "1", "-timeout", "60m", "-v",
-		"-shrink", "0", "-histories", fmt.Sprint(histories), "-seed", fmt.Sprint(seed))
+	args := append([]string{"test", "./node", "-run", "TestSim$", "-count", "1", "-timeout", "60m", "-v",
+		"-shrink", "0", "-histories", fmt.Sprint(histories), "-seed", fmt.Sprint(seed)}, b.flags...)
+	cmd := exec.Command("go", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOGC=400")
 	out, err := cmd.CombinedOutput()
