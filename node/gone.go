@@ -194,11 +194,15 @@ func (f *Folder) mayBeElsewhere(renamed map[crdt.EntryID]bool) bool {
 			if f.scans >= g.scan || renamed[id] {
 				continue
 			}
-			behind, err := r.IsBehind(id)
-			if err == nil && !behind && told && left > 0 {
-				behind, err = anyBehind(r, id)
+			if !told {
+				may = true
+				return nil
 			}
-			if may = may || !told || behind; err != nil || may {
+			if left == 0 {
+				continue
+			}
+			var err error
+			if may, err = anyBehind(r, id); err != nil || may {
 				return err
 			}
 		}

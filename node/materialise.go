@@ -258,6 +258,10 @@ func (f *Folder) carryOutAll(w *work, r *store.Reader, ops []plan.Op, d *done) (
 // twin puts an entry aside that cannot come to its name, for this disk takes another
 // for the same. The entry's own name, written otherwise, does not stand in its way.
 func (f *Folder) twin(paths *diskPaths, op plan.Op) (bool, error) {
+	// Asked first: this is done for each operation, and few disks do.
+	if !f.disk.Folds() {
+		return false, nil
+	}
 	// What stays where it is has its name.
 	if op.To == (crdt.Location{}) || op.To == op.From || op.To.Parent == plan.Staging || op.Do == plan.Settle || op.Do == plan.SetAttrs {
 		return false, nil

@@ -168,7 +168,7 @@ func (d *Folder) moved(from, to string, expect stat.Stat) (stat.Stat, error) {
 func (d *Folder) folded(from, to string) bool {
 	a, old := split(from)
 	b, name := split(to)
-	if a != b || !d.folds() || d.NameKey(old) != d.NameKey(name) {
+	if a != b || !d.Folds() || d.NameKey(old) != d.NameKey(name) {
 		return false
 	}
 	names, err := d.fs.Names(a)

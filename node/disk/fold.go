@@ -36,7 +36,8 @@ func (d *Folder) probeNames() {
 	d.rewrites = d.foldsForm && err == nil && !slices.Contains(list, probeName)
 }
 
-func (d *Folder) folds() bool { return d.foldsCase || d.foldsForm }
+// Folds tells whether the disk takes any names that differ for one.
+func (d *Folder) Folds() bool { return d.foldsCase || d.foldsForm }
 
 // NameKey makes names in one directory equal that the disk takes for one, and may make
 // some equal that it does not: disks differ in what is the lower case of a letter.
@@ -74,7 +75,7 @@ func (d *Folder) names(dir string) (map[string]string, error) {
 // which this disk takes for the same: nothing can be put at path while it is there.
 // "" if nothing stands there, or path itself.
 func (d *Folder) Twin(path string) (string, error) {
-	if err := checkPath(path); err != nil || !d.folds() {
+	if err := checkPath(path); err != nil || !d.Folds() {
 		return "", err
 	}
 	s, err := d.fs.Lstat(path)

@@ -105,7 +105,7 @@ func (d *Folder) Look(ctx context.Context, dir string, names []string) (Listing,
 			continue
 		case errors.Is(err, ErrNotDirectory):
 			return Listing{}, fmt.Errorf("look in %s: %w", dir, err)
-		case err == nil && d.folds():
+		case err == nil && d.Folds():
 			if listed == nil {
 				if listed, err = d.names(dir); err != nil {
 					return Listing{}, fmt.Errorf("look in %s: %w", dir, err)

@@ -110,13 +110,21 @@ func (f *osFS) Lstat(path string) (s stat.Stat, err error) {
 	return s, err
 }
 
+// listable opens a directory to list it, and no symbolic link to one.
+func listable(dir int, name, path string) (*os.File, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
 func (f *osFS) Names(path string) (names []string, err error) {
 	err = f.at("list", path, func(dir int, name string) error {
-		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		d, err := listable(dir, name, path)
 		if err != nil {
 			return err
 		}
-		d := os.NewFile(uintptr(fd), path)
 		defer func() { _ = d.Close() }()
 		names, err = d.Readdirnames(-1)
 		return err
@@ -126,12 +134,12 @@ func (f *osFS) Names(path string) (names []string, err error) {
 
 func (f *osFS) List(path string) (list []Entry, err error) {
 	err = f.at("list", path, func(dir int, name string) error {
-		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		d, err := listable(dir, name, path)
 		if err != nil {
 			return err
 		}
-		d := os.NewFile(uintptr(fd), path)
 		defer func() { _ = d.Close() }()
+		fd := int(d.Fd())
 		here, err := statFD(fd)
 		if err != nil {
 			return err

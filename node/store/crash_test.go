@@ -20,6 +20,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/util"
 
 	"sheaf/crdt"
+	"sheaf/node/simdisk"
 )
 
 // dump gives all that is stored of a folder.
@@ -173,93 +174,16 @@ func TestRenewalGoesOn(t *testing.T) {
 	}
 }
 
-// powerCut is a disk that loses what was not synced. It stands still while it
-// is copied.
-type powerCut struct {
-	storage.Storage
-	mu    sync.Mutex
-	files map[storage.FileDesc]*cutWriter
-}
-
-type cutWriter struct {
-	storage.Writer
-	p             *powerCut
-	synced, whole int64
-}
-
-func (p *powerCut) Create(fd storage.FileDesc) (storage.Writer, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	w, err := p.Storage.Create(fd)
-	if err != nil {
-		return nil, err
-	}
-	p.files[fd] = &cutWriter{Writer: w, p: p}
-	return p.files[fd], nil
-}
-
-func (p *powerCut) Remove(fd storage.FileDesc) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.files, fd)
-	return p.Storage.Remove(fd)
-}
-
-func (p *powerCut) SetMeta(fd storage.FileDesc) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.Storage.SetMeta(fd)
-}
-
-func (w *cutWriter) Write(b []byte) (int, error) {
-	w.p.mu.Lock()
-	defer w.p.mu.Unlock()
-	n, err := w.Writer.Write(b)
-	w.whole += int64(n)
-	return n, err
-}
-
-func (w *cutWriter) Sync() error {
-	w.p.mu.Lock()
-	defer w.p.mu.Unlock()
-	w.synced = w.whole
-	return w.Writer.Sync()
-}
-
-// cut copies a database as a power cut would leave it: without some of what was
-// not synced.
-func (p *powerCut) cut(t testing.TB, dir string, rnd *rand.Rand) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	dead := copyDir(t, dir, false)
-	for fd, w := range p.files {
-		name := map[storage.FileType]string{storage.TypeJournal: "%06d.log", storage.TypeTable: "%06d.ldb", storage.TypeManifest: "MANIFEST-%06d"}[fd.Type]
-		path := filepath.Join(dead, fmt.Sprintf(name, fd.Num))
-		if w.synced == w.whole {
-			continue
-		}
-		size := w.synced + rnd.Int64N(w.whole-w.synced+1)
-		if rnd.IntN(2) == 0 {
-			must(t, os.Truncate(path, size))
-			continue
-		}
-		// The length is there, sectors at the end are not.
-		must(t, os.Truncate(path, min(w.whole, (size+sector-1)/sector*sector)))
-		must(t, os.Truncate(path, w.whole))
-	}
-	return dead
-}
-
 // TestPowerCut: whatever was synced is there after a power cut, whatever was
 // lazy is there up to some commit and whole, and neither is taken for damage.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(4 * soak()) {
 		rnd := seeded(seed)
-		disk := &powerCut{files: make(map[storage.FileDesc]*cutWriter)}
 		// Every other database goes on to a new log every few commits.
-		o := Options{WriteBuffer: []int{0, 2 << 10}[seed%2], Files: func(inner storage.Storage) storage.Storage { disk.Storage = inner; return disk }}
 		dir := filepath.Join(t.TempDir(), "index")
+		disk := simdisk.NewDatabase(dir)
+		o := Options{WriteBuffer: []int{0, 2 << 10}[seed%2], Files: disk.Files}
 		s := openStore(t, dir, o)
 		f := openFolder(t, s)
 		after := []map[string]string{mustDump(t, f)} // after each commit
@@ -280,7 +204,11 @@ func TestPowerCut(t *testing.T) {
 			if !lazy {
 				synced = len(after) - 1
 			}
-			dead := disk.cut(t, dir, rnd)
+			dead := filepath.Join(t.TempDir(), "index")
+			image, err := disk.Image(rnd)
+			must(t, err)
+			must(t, image.Write(dead))
+			pass(t, dead)
 			again, err := Open(dead, Options{})
 			if err != nil {
 				t.Fatalf("seed %d, commit %d: %v", seed, i, err)
