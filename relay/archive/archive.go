@@ -87,6 +87,7 @@ type Archive struct {
 	next   uint64 // number of the next record
 	failed error
 	groups map[group.ID]*hosted
+	news   chan struct{} // closed when something was committed
 }
 
 const schema = 1
@@ -95,7 +96,7 @@ const schema = 1
 // have a block durably when Put returns, and must be of this archive alone.
 func Open(ctx context.Context, dir string, blocks blockstore.Blockstore, o Options) (*Archive, error) {
 	o = o.withDefaults()
-	a := &Archive{o: o, blocks: blocks, next: 1, groups: make(map[group.ID]*hosted)}
+	a := &Archive{o: o, blocks: blocks, next: 1, groups: make(map[group.ID]*hosted), news: make(chan struct{})}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return nil, fmt.Errorf("open the archive: %w", err)
 	}
@@ -198,5 +199,15 @@ func (a *Archive) commit(t *tx) error {
 		a.failed = err
 		return fmt.Errorf("%w (%w)", ErrFailed, err)
 	}
+	close(a.news)
+	a.news = make(chan struct{})
 	return nil
+}
+
+// News gives a channel that is closed when something next changes. Whoever asks for it
+// before looking misses nothing.
+func (a *Archive) News() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.news
 }

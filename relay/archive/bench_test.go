@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"sheaf/replication/seal"
+	"sheaf/replication/seal/sealtest"
 )
 
 // BenchmarkTake takes in batches of 1,000 records of new files of one block each, on a
@@ -16,16 +17,16 @@ import (
 // seal.ParseRecord.
 func BenchmarkTake(b *testing.B) {
 	const batch = 1000
-	a := newAccount(b, 1)
+	a := sealtest.NewAccount(b, 1)
 	dir := filepath.Join(b.TempDir(), "records")
 	h, err := Open(context.Background(), dir, newShelf(nil), Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := h.Host(a.log.Group(), plenty); err != nil {
+	if err := h.Host(a.ID(), plenty); err != nil {
 		b.Fatal(err)
 	}
-	must(h.Hear(a.log.Group(), a.log.Statements()))(b)
+	sealtest.Must(h.Hear(a.ID(), a.Log.Statements()))(b)
 	n := 0
 	for b.Loop() {
 		b.StopTimer()
@@ -33,15 +34,15 @@ func BenchmarkTake(b *testing.B) {
 		var data [][]byte
 		for range batch {
 			n++
-			s := a.laptop.content(b, fmt.Sprint("block ", n))
-			r, _ := a.laptop.record(b, file(fmt.Sprint("a file with a name ", n), s, false, dot(1, uint64(n))), s)
-			records, data = append(records, r), append(data, s.bytes...)
+			s := a.Laptop.Content(b, fmt.Sprint("block ", n))
+			r, _ := a.Laptop.Record(b, sealtest.File(fmt.Sprint("a file with a name ", n), s, false, sealtest.Dot(1, uint64(n))), s)
+			records, data = append(records, r), append(data, s.Bytes...)
 		}
 		b.StartTimer()
 		if _, err := h.Take(context.Background(), records); err != nil {
 			b.Fatal(err)
 		}
-		if err := h.Put(context.Background(), a.log.Group(), data); err != nil {
+		if _, err := h.Put(context.Background(), a.ID(), data); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -3,7 +3,6 @@ package archive
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 
 	blocks "github.com/ipfs/go-block-format"
@@ -33,29 +32,30 @@ func (a *Archive) Wanted(id group.ID, after seal.Digest, limit int) ([]seal.Dige
 }
 
 // Put takes in blocks that a group's records wait for. They are durable when it
-// returns, and what they make whole has replaced what it replaces. Of blocks that
-// nothing waits for, or that are over the quota, nothing is kept: ErrUnwanted,
-// ErrQuota, and all the others are taken in.
-func (a *Archive) Put(ctx context.Context, id group.ID, data [][]byte) error {
+// returns, and what they make whole has replaced what it replaces. Of each that was not
+// taken in it tells why, by its place in data: ErrUnwanted, ErrQuota. An error means
+// that it is not known which were.
+func (a *Archive) Put(ctx context.Context, id group.ID, data [][]byte) (refused map[int]error, err error) {
 	list, refused, err := a.admit(id, data)
 	if err != nil {
-		return fmt.Errorf("take in blocks: %w", err)
+		return nil, fmt.Errorf("take in blocks: %w", err)
 	}
 	if len(list) > 0 {
 		// Not under the lock: others' blocks are synced together with these. Nothing
 		// collects them meanwhile, for nothing knows of them.
 		if err := a.blocks.PutMany(ctx, list); err != nil {
-			return fmt.Errorf("store blocks: %w", err)
+			return nil, fmt.Errorf("store blocks: %w", err)
 		}
 		if err := a.arrived(ctx, id, list); err != nil {
-			return fmt.Errorf("take in blocks: %w", err)
+			return nil, fmt.Errorf("take in blocks: %w", err)
 		}
 	}
-	return refused
+	return refused, nil
 }
 
 // admit tells which blocks may come in.
-func (a *Archive) admit(id group.ID, data [][]byte) (list []blocks.Block, refused, err error) {
+func (a *Archive) admit(id group.ID, data [][]byte) (list []blocks.Block, refused map[int]error, err error) {
+	refused = make(map[int]error)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	g := a.groups[id]
@@ -64,16 +64,16 @@ func (a *Archive) admit(id group.ID, data [][]byte) (list []blocks.Block, refuse
 	}
 	t := a.begin()
 	room := g.limit.Bytes - min(g.limit.Bytes, g.use.Bytes)
-	for _, b := range data {
+	for i, b := range data {
 		d := seal.Digest(sha256.Sum256(b))
 		wanted, err := t.has(wantedKey(id, d))
 		switch {
 		case err != nil:
 			return nil, nil, err
 		case !wanted || len(b) > max(seal.MaxSealed, seal.PageRefs*digestBytes):
-			refused = errors.Join(refused, fmt.Errorf("block %s: %w", cidOf(d), ErrUnwanted))
+			refused[i] = fmt.Errorf("block %s: %w", cidOf(d), ErrUnwanted)
 		case uint64(len(b)) > room:
-			refused = errors.Join(refused, fmt.Errorf("block %s of %d bytes: %w", cidOf(d), len(b), ErrQuota))
+			refused[i] = fmt.Errorf("block %s of %d bytes: %w", cidOf(d), len(b), ErrQuota)
 		default:
 			room -= uint64(len(b))
 			block, err := blocks.NewBlockWithCid(b, cidOf(d))
@@ -185,12 +185,11 @@ func (a *Archive) arrivedFor(ctx context.Context, t *tx, d seal.Digest, no uint6
 	return nil // a replaced one, that a lost block has come back to
 }
 
-// Block gives a block of a group that is held; nil if it is not. Whoever may read the
-// group's records may read its blocks: the caller makes sure of that.
-func (a *Archive) Block(ctx context.Context, d seal.Digest) ([]byte, error) {
-	t := a.begin()
-	here, err := t.has(key(tabHeld, d[:]))
-	if err != nil || !here {
+// Block gives a block that came for a group and is held; nil if there is none. Whoever
+// may read the group's records may read its blocks: the caller makes sure of that.
+func (a *Archive) Block(ctx context.Context, id group.ID, d seal.Digest) ([]byte, error) {
+	var h held
+	if found, err := a.begin().load(key(tabHeld, d[:]), &h); err != nil || !found || h.Group != id {
 		return nil, err
 	}
 	b, err := a.blocks.Get(ctx, cidOf(d))

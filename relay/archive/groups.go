@@ -166,3 +166,34 @@ func (a *Archive) Usages() []Usage {
 	}
 	return out
 }
+
+// Tell says which statements of a group are here.
+func (a *Archive) Tell(id group.ID) (group.Heads, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.groups[id]
+	if g == nil {
+		return group.Heads{}, fmt.Errorf("group %s: %w", id, ErrNotHosted)
+	}
+	return g.log.Tell(), nil
+}
+
+// Lacking gives the statements of a group that somebody lacks who has those told of.
+func (a *Archive) Lacking(id group.ID, h group.Heads) ([]group.Batch, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.groups[id]
+	if g == nil {
+		return nil, fmt.Errorf("group %s: %w", id, ErrNotHosted)
+	}
+	return g.log.Lacking(h)
+}
+
+// Knows tells whether any statement of a hosted group is here: who belongs to it can
+// then be told.
+func (a *Archive) Knows(id group.ID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.groups[id]
+	return g != nil && g.log.Len() > 0
+}

@@ -18,6 +18,7 @@ import (
 
 	"sheaf/crdt"
 	"sheaf/replication/seal"
+	"sheaf/replication/seal/sealtest"
 )
 
 // soak is how much longer than usual random tests run: SHEAF_SOAK, or 1.
@@ -41,7 +42,7 @@ type past struct {
 	t        *testing.T
 	seed     uint64
 	rnd      *rand.Rand
-	a        *account
+	a        *sealtest.Account
 	h        *host
 	promises map[seal.Token][]*promise
 	known    map[seal.Digest][]byte // all blocks that anybody has
@@ -65,8 +66,8 @@ func TestHistories(t *testing.T) {
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inTime(t, func(t *testing.T) {
-				rnd := rand.New(seeded(seed))
-				p := &past{t: t, seed: seed, rnd: rnd, a: newAccount(t, seed), promises: map[seal.Token][]*promise{}, known: map[seal.Digest][]byte{}, rotten: map[seal.Digest]bool{}, counters: map[byte]uint64{}}
+				rnd := rand.New(sealtest.Seeded(seed))
+				p := &past{t: t, seed: seed, rnd: rnd, a: sealtest.NewAccount(t, seed), promises: map[seal.Token][]*promise{}, known: map[seal.Digest][]byte{}, rotten: map[seal.Digest]bool{}, counters: map[byte]uint64{}}
 				p.h = openHost(t, filepath.Join(t.TempDir(), "records"), newShelf(nil), Options{Buffer: 16 << 10, Versions: 2})
 				p.h.serve(t, p.a, plenty)
 				defer func() { _ = p.h.Close() }()
@@ -114,7 +115,7 @@ func (p *past) cutOff(rnd *rand.Rand) {
 func (p *past) image(rnd *rand.Rand) *host {
 	p.t.Helper()
 	dir := filepath.Join(p.t.TempDir(), "records")
-	image := must(p.h.db.Image(rnd))(p.t)
+	image := sealtest.Must(p.h.db.Image(rnd))(p.t)
 	if err := image.Write(dir); err != nil {
 		p.t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func (p *past) judge(h *host) error {
 		return fmt.Errorf("the books: %q", rep.Faults)
 	}
 	for token, list := range p.promises {
-		versions, err := h.Versions(p.a.log.Group(), folder, token)
+		versions, err := h.Versions(p.a.ID(), sealtest.Folder, token)
 		if err != nil {
 			return err
 		}
@@ -154,7 +155,7 @@ func (p *past) kept(h *host, r *promise, versions []Version) error {
 	there, covered := false, false
 	var replaced bool
 	for _, v := range versions {
-		o := must(seal.ParseRecord(v.Record))(p.t)
+		o := sealtest.Must(seal.ParseRecord(v.Record))(p.t)
 		same := bytes.Equal(v.Record, r.raw)
 		there = there || same
 		covered = covered || o.Seen.Includes(r.head.Seen)
@@ -223,7 +224,7 @@ func (p *past) give() error {
 	for range 1 + p.rnd.IntN(2) {
 		if len(p.promises) > 0 && p.rnd.IntN(8) == 0 {
 			list := p.promises[slices.Sorted(tokensOf(p.promises))[p.rnd.IntN(len(p.promises))].token()]
-			records = append(records, must(seal.ParseRecord(list[p.rnd.IntN(len(list))].raw))(p.t))
+			records = append(records, sealtest.Must(seal.ParseRecord(list[p.rnd.IntN(len(list))].raw))(p.t))
 			continue
 		}
 		records = append(records, p.draw())
@@ -247,12 +248,12 @@ func (p *past) give() error {
 
 // draw makes a record on top of some of those there are of its entry.
 func (p *past) draw() *seal.Record {
-	d, replica := p.a.laptop, byte(1)
+	d, replica := p.a.Laptop, byte(1)
 	if p.rnd.IntN(2) == 0 {
-		d, replica = p.a.phone, 2
+		d, replica = p.a.Phone, 2
 	}
 	name := string(rune('a' + p.rnd.IntN(4)))
-	token := d.box.Token(folder, file(name, sealed{}, false, dot(1, 1)).ID)
+	token := d.Box.Token(sealtest.Folder, sealtest.File(name, sealtest.Content{}, false, sealtest.Dot(1, 1)).ID)
 	var seen crdt.VersionVector
 	for _, r := range p.promises[token] {
 		if p.rnd.IntN(3) > 0 {
@@ -260,22 +261,22 @@ func (p *past) draw() *seal.Record {
 		}
 	}
 	p.counters[replica]++
-	seen = seen.With(dot(replica, p.counters[replica]))
+	seen = seen.With(sealtest.Dot(replica, p.counters[replica]))
 	var plain []string
 	for range p.rnd.IntN(4) {
 		plain = append(plain, fmt.Sprint("block ", p.rnd.IntN(8)))
 	}
-	s := d.content(p.t, plain...)
-	for i, r := range s.refs {
-		p.known[r.Digest] = s.bytes[i]
+	s := d.Content(p.t, plain...)
+	for i, r := range s.Refs {
+		p.known[r.Digest] = s.Bytes[i]
 	}
-	r, _ := d.record(p.t, file(name, s, p.rnd.IntN(4) == 0, seen...), s)
+	r, _ := d.Record(p.t, sealtest.File(name, s, p.rnd.IntN(4) == 0, seen...), s)
 	return r
 }
 
 // put brings some of the wanted blocks.
 func (p *past) put() error {
-	wanted := must(p.h.Wanted(p.a.log.Group(), seal.Digest{}, 100))(p.t)
+	wanted := sealtest.Must(p.h.Wanted(p.a.ID(), seal.Digest{}, 100))(p.t)
 	var data [][]byte
 	for _, d := range wanted {
 		if p.rnd.IntN(3) > 0 {
@@ -283,7 +284,7 @@ func (p *past) put() error {
 		}
 	}
 	p.note("put %d of %d", len(data), len(wanted))
-	if err := p.h.Put(context.Background(), p.a.log.Group(), data); err != nil {
+	if err := p.h.bring(p.a, data...); err != nil {
 		return err
 	}
 	for _, b := range data {

@@ -292,6 +292,13 @@ func FuzzRead(f *testing.F) {
 		}
 		f.Add(frame)
 	}
+	for _, s := range archiveSamples() {
+		frame, err := AppendMsg(nil, s.msg, MaxArchiveUp)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(frame)
+	}
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Add([]byte{0x06, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -303,6 +310,8 @@ func FuzzRead(f *testing.F) {
 			{func() any { return new(IndexDown) }, MaxIndexDown},
 			{func() any { return new(BlocksUp) }, MaxBlocksUp},
 			{func() any { return new(BlocksDown) }, MaxBlocksDown},
+			{func() any { return new(ArchiveUp) }, MaxArchiveUp},
+			{func() any { return new(ArchiveDown) }, MaxArchiveDown},
 		} {
 			m := x.new()
 			if ReadMsg(reader(data), m, x.limit) != nil {
