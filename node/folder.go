@@ -238,6 +238,7 @@ func (f *Folder) serve(ctx context.Context) (err error) {
 	f.watching.Store(f.watcher)
 	defer f.watching.Store(nil)
 	defer f.serving.Store(nil)
+	f.progress() // who was told "not here" while the disk was away asks again
 	if err := f.beginRun(); err != nil {
 		return err
 	}

@@ -371,7 +371,9 @@ func (f *Folder) carryOut(ctx context.Context, r *store.Reader, paths *diskPaths
 		base.Entry.Place = entry.Place
 	}
 	d.put(base)
-	if op.Do != plan.Stage {
+	// What was staged in vain and is put back is no further than before: how often it
+	// was tried counts on.
+	if op.Do != plan.Stage && (op.Do != plan.Unstage || op.Last) {
 		delete(f.blocked, op.ID)
 	}
 	return true, nil
@@ -397,8 +399,11 @@ func (f *Folder) operate(ctx context.Context, paths *diskPaths, op plan.Op, base
 	case plan.Settle:
 		if !op.Target.Visible {
 			base.Here, base.At, base.Stat = false, crdt.Location{}, stat.Stat{}
+			return nil
 		}
-		return nil
+		// A person may have taken it away since it was last looked at. What they had
+		// not seen must not be in the base then, or their deletion covers it.
+		return f.disk.Holds(to, base.Stat)
 	case plan.MakeDir:
 		if st, err = f.disk.MakeDir(to, op.Target.Mode); err == nil {
 			f.watch(to)
@@ -427,7 +432,14 @@ func (f *Folder) operate(ctx context.Context, paths *diskPaths, op plan.Op, base
 			d.staged = true
 		}
 	case plan.Unstage:
-		if st, err = f.disk.Unstage(key, to); err == nil && op.Target.Kind == crdt.Directory {
+		st, err = f.disk.Unstage(key, to, base.Stat)
+		if errors.Is(err, disk.ErrLeft) {
+			// It came to its place, perhaps before a crash, and a person has gone on from
+			// there: where to, looking at its name tells.
+			st, err = base.Stat, nil
+			f.dirty.addPath(to, time.Time{})
+		}
+		if err == nil && op.Target.Kind == crdt.Directory {
 			f.stack = append(f.stack, deepDir{path: to})
 		}
 	case plan.Trash:
@@ -554,12 +566,12 @@ func (f *Folder) putBack(ctx context.Context) error {
 		return err
 	}
 	var ids []crdt.EntryID
-	var strangers []string
+	var strangers []disk.StagedItem
 	err = f.index.Update(func(tx *store.Tx) error {
 		for _, item := range staged {
 			raw, err := hex.DecodeString(item.Key)
 			if err != nil || len(raw) != len(crdt.EntryID{}) {
-				strangers = append(strangers, item.Key)
+				strangers = append(strangers, item)
 				continue
 			}
 			b, ok, err := tx.Base(crdt.EntryID(raw))
@@ -567,7 +579,7 @@ func (f *Folder) putBack(ctx context.Context) error {
 				return err
 			}
 			if !ok || !b.Here {
-				strangers = append(strangers, item.Key)
+				strangers = append(strangers, item)
 				continue
 			}
 			b.At, b.Stat = crdt.Location{Parent: plan.Staging, Name: b.ID.String()}, item.Stat
@@ -614,9 +626,9 @@ func (f *Folder) putBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range strangers {
+	for _, item := range strangers {
 		// Of a base that is no more: it is recorded as a new file.
-		if _, err := f.disk.Unstage(key, "recovered-"+key); err != nil {
+		if _, err := f.disk.Unstage(item.Key, "recovered-"+item.Key, item.Stat); err != nil && !errors.Is(err, disk.ErrLeft) {
 			return fmt.Errorf("put back what a crash left staged: %w", err)
 		}
 	}

@@ -156,7 +156,6 @@ func (w *world) revert(ctx context.Context, d *simDevice, n int64) error {
 		return errSkip
 	}
 	before := d.tree()
-	w.undone = true
 	err := d.run.node.RevertHold(ctx, h.ID)
 	after := d.tree()
 	for _, l := range before {

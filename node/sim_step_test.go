@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sheaf/node/disk"
+	"sheaf/node/plan"
 	"sheaf/node/simdisk"
 	"sheaf/node/stat"
 	"sheaf/replication"
@@ -261,10 +262,10 @@ func (w *world) file(d *simDevice, s step) error {
 	case "symlink":
 		return f.Symlink(s.B, s.A)
 	case "rename":
-		if s.Why == swapping || w.h.Devices[d.n].Lost > 0 || w.h.Devices[d.n].NoNumbers || d.ever[s.B] {
+		if k := w.h.Devices[d.n]; s.Why == swapping || k.Lost > 0 || k.Late > plan.DefaultLimits().Settle || k.NoNumbers || d.ever[s.B] {
 			// Seen in parts, across directories, a swap may be taken for two files that
 			// were saved over each other; a rename of which the system keeps one half
-			// from us, for a deletion and a new file; one to a name that a file had before,
+			// from us, or tells it seconds later, for a deletion and a new file; one to a name that a file had before,
 			// for that file saved anew, as programs do. The contents are right, but whoever
 			// renames one meanwhile has it twice.
 			sums := w.sumsAt(d, f, s.A)

@@ -49,7 +49,6 @@ type world struct {
 	worked  map[int]bool       // devices on which files were changed since; see alone
 	met     bool               // all have been in step; see alone
 	twinned bool               // a disk takes two names for one
-	undone  bool               // somebody took a held deletion back
 	forgot  bool               // a database was lost or set back
 	count   int                // steps done
 	paces   atomic.Int64       // pieces of work done by all
@@ -492,27 +491,27 @@ func (w *world) restless() string {
 // its owner deleted it, and the device lost its database before it could tell, or
 // took the deletion back. All can only wait for it.
 func (w *world) nowhere(f *Folder) (paths []string) {
-	gone := make(map[crdt.ContentHash]bool)
-	for h, c := range w.ledger.known {
-		if (c.torn || (w.forgot || w.undone) && len(c.ended) > 0) && !w.somewhere(h) {
-			gone[c.hash] = true
-		}
-	}
-	if len(gone) == 0 {
-		return nil
-	}
+	waited := make(map[crdt.ContentHash][]string)
 	_ = f.index.Read(func(r *store.Reader) error {
 		ids, _, err := r.Behind(0, 1000)
 		for _, id := range ids {
 			e, _, _ := r.Entry(id)
-			if v := e.Shown(); v != nil && gone[v.Content] {
+			if v := e.Shown(); v != nil {
 				if p, err := viewPath(r, id); err == nil {
-					paths = append(paths, p)
+					waited[v.Content] = append(waited[v.Content], p)
 				}
 			}
 		}
 		return err
 	})
+	if len(waited) == 0 {
+		return nil
+	}
+	for h, c := range w.ledger.known {
+		if at := waited[c.hash]; len(at) > 0 && (c.torn || len(c.ended) > 0) && !w.somewhere(h) {
+			paths = append(paths, at...)
+		}
+	}
 	return paths
 }
 

@@ -65,7 +65,10 @@ func (f *Folder) clockLeapt() bool {
 		}
 	}
 	switch passed := wall.Sub(c.Seen); {
-	case c.Seen.IsZero(): // the first time
+	case c.Seen.IsZero():
+		// The first time, or the index was lost and what it knew of the clock with it:
+		// what is in the trash may be older than the clock says, or younger.
+		c.Grace = leapGrace
 	case c.looked.IsZero():
 		if passed < -clockSlack || passed > restGrace {
 			c.Grace = leapGrace

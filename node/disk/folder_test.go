@@ -389,7 +389,7 @@ func TestHostilePaths(t *testing.T) {
 		errs = append(errs, err)
 		_, err = f.Stage(p, "k", s)
 		errs = append(errs, err)
-		_, err = f.Unstage("k", p)
+		_, err = f.Unstage("k", p, s)
 		errs = append(errs, err, f.RemoveDir(p), f.ReadBlock(p, s, 0, nil))
 		_, err = f.List(context.Background(), p)
 		errs = append(errs, err)
@@ -544,17 +544,19 @@ func TestStage(t *testing.T) {
 	f.put("b", "B")
 	f.put("dir/c", "C")
 	// a <-> b by a stage.
-	_, err := f.Stage("a", "k1", f.stat("a"))
+	staged, err := f.Stage("a", "k1", f.stat("a"))
 	ok(t, err)
 	_, err = f.Rename("b", "a", f.stat("b"))
 	ok(t, err)
-	_, err = f.Unstage("k1", "a")
+	_, err = f.Unstage("k1", "a", staged)
 	is(t, err, os.ErrExist)
-	s, err := f.Unstage("k1", "b")
+	s, err := f.Unstage("k1", "b", staged)
 	ok(t, err)
 	if s != f.stat("b") {
 		t.Fatal(s)
 	}
+	_, err = f.Unstage("k1", "c", staged)
+	is(t, err, disk.ErrLeft)
 	f.want("a", "B")
 	f.want("b", "A")
 	f.clean()
@@ -570,7 +572,7 @@ func TestStage(t *testing.T) {
 	if len(items) != 1 || items[0].Key != "k2" || items[0].From != "dir" || items[0].Stat.Kind != stat.Directory {
 		t.Fatalf("%+v", items)
 	}
-	_, err = f.Unstage("k2", items[0].From)
+	_, err = f.Unstage("k2", items[0].From, items[0].Stat)
 	ok(t, err)
 	f.want("dir/c", "C")
 	f.clean()

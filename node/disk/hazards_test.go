@@ -183,7 +183,7 @@ var acts = []act{
 		if _, err = d.Rename("other", "dir/a", b); err != nil {
 			return err
 		}
-		_, err = d.Unstage("k", "other")
+		_, err = d.Unstage("k", "other", a)
 		return errors.Join(err, d.Barrier())
 	}},
 	{"restore from the trash", func(d *disk.Folder, _ disk.FS) error {
@@ -289,8 +289,8 @@ func sound(t *testing.T, what string, f disk.FS, d *disk.Folder) {
 	staged, err := d.Staged()
 	ok(t, err)
 	for _, s := range staged {
-		if _, err := d.Unstage(s.Key, s.From); err != nil {
-			_, err = d.Unstage(s.Key, s.From+" (moving)")
+		if _, err := d.Unstage(s.Key, s.From, s.Stat); err != nil {
+			_, err = d.Unstage(s.Key, s.From+" (moving)", s.Stat)
 			ok(t, err)
 		}
 	}

@@ -77,14 +77,19 @@ func (d *Folder) stage(path, key string, expect stat.Stat) (stat.Stat, error) {
 	return s, err
 }
 
-// Unstage puts a staged item at a free name; fs.ErrExist if it is taken, and
-// the item stays where it is.
-func (d *Folder) Unstage(key, path string) (stat.Stat, error) {
-	s, err := d.unstage(key, path)
+// ErrLeft is the error for what is in the stage no more: it was put back, and somebody
+// has changed it or taken it elsewhere since.
+var ErrLeft = errors.New("no longer staged")
+
+// Unstage puts a staged item, which expect describes, at a free name; fs.ErrExist if it
+// is taken, and the item stays where it is. ErrLeft if it was put there and is not what
+// is there now, or was put back before.
+func (d *Folder) Unstage(key, path string, expect stat.Stat) (stat.Stat, error) {
+	s, err := d.unstage(key, path, expect)
 	return s, wrap("unstage to", path, err)
 }
 
-func (d *Folder) unstage(key, path string) (stat.Stat, error) {
+func (d *Folder) unstage(key, path string, expect stat.Stat) (stat.Stat, error) {
 	if err := d.change(path); err != nil {
 		return stat.Stat{}, err
 	}
@@ -92,12 +97,19 @@ func (d *Folder) unstage(key, path string) (stat.Stat, error) {
 		return stat.Stat{}, err
 	}
 	if err := d.fs.RenameNew(join(stageDir, key), path); err != nil {
+		if _, gone := d.fs.Lstat(join(stageDir, key)); errors.Is(gone, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", ErrLeft, gone)
+		}
 		return stat.Stat{}, err
 	}
 	dir, _ := split(path)
 	d.touch(dir, stageDir)
 	_ = d.fs.Remove(join(stageDir, key+".json"))
-	return d.fs.Lstat(path)
+	s, err := d.fs.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !kept(expect, s) {
+		return stat.Stat{}, ErrLeft
+	}
+	return s, err
 }
 
 // recoverStage removes the notes of what is not staged: a crash, or a disk that
