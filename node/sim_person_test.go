@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"sheaf/crdt"
 	"sheaf/node/api"
 	"sheaf/node/stat"
+	"sheaf/node/store"
 	"sheaf/replication"
 )
 
@@ -94,6 +96,9 @@ func (w *world) untrash(ctx context.Context, d *simDevice, n int64) error {
 	for _, h := range w.sumsAt(d, d.disk.User(), p) {
 		if c := w.ledger.known[h]; c != nil {
 			c.written++
+			if d.believes(p, c) {
+				continue // to the device nothing has happened: see docs/faults-found.md
+			}
 			c.whole, c.ended = false, nil // until it is synced again
 			d.restored = append(d.restored, h)
 			if d.gone.Load() {
@@ -105,6 +110,25 @@ func (w *world) untrash(ctx context.Context, d *simDevice, n int64) error {
 		}
 	}
 	return nil
+}
+
+// believes tells whether a device's index has it that a content is at a path.
+func (d *simDevice) believes(p string, c *content) (holds bool) {
+	_ = d.run.folder.index.Read(func(r *store.Reader) error {
+		at := crdt.Root
+		for name := range strings.SplitSeq(p, "/") {
+			id, found, err := r.BaseAt(at, name)
+			if err != nil || !found {
+				return err
+			}
+			at = id
+		}
+		b, _, err := r.Base(at)
+		v := b.Entry.Shown()
+		holds = v != nil && v.Content == c.hash
+		return err
+	})
+	return holds
 }
 
 // resolve ends a conflict: what is not kept is knowingly let go of.
@@ -161,6 +185,9 @@ func (w *world) revert(ctx context.Context, d *simDevice, n int64) error {
 	for _, l := range before {
 		if l.kind == stat.File && !inTree(after, l.sum) {
 			w.ended(d, []sum{l.sum}, "reverted")
+		}
+		if c := w.ledger.known[l.sum]; c != nil {
+			c.written++ // what was renamed and saved anew under its name comes back under that
 		}
 	}
 	if strings.HasSuffix(h.ID, "-in") {

@@ -467,8 +467,15 @@ func (w *world) restless() string {
 		peers := len(d.run.node.connectedPeers())
 		if len(w.excused) > 0 || w.twinned {
 			// Those wait for ever, and are asked again and again; nothing else may.
-			if n, _ := f.index.BehindCount(); n != len(lost)+twins {
-				why = append(why, fmt.Sprintf("%s: behind %v, of which %v are lost, and %d have a name that the disk takes for another's", d.name(), w.behindOf(f), lost, twins))
+			both := maps.Clone(twins)
+			if both == nil {
+				both = make(map[crdt.EntryID]bool)
+			}
+			for id := range lost {
+				both[id] = true
+			}
+			if n, _ := f.index.BehindCount(); n != len(both) {
+				why = append(why, fmt.Sprintf("%s: behind %v, of which %v are lost, and %d have a name that the disk takes for another's", d.name(), w.behindOf(f), lost, len(twins)))
 			}
 			heads = append(heads, folderIndex{f: f}.Heads())
 			continue
@@ -486,19 +493,22 @@ func (w *world) restless() string {
 	return strings.Join(why, "; ")
 }
 
-// nowhere gives the paths at which an index shows what no disk has, and rightly so:
-// a power cut took it from the device that wrote it before anybody else had it, or
-// its owner deleted it, and the device lost its database before it could tell, or
-// took the deletion back. All can only wait for it.
-func (w *world) nowhere(f *Folder) (paths []string) {
-	waited := make(map[crdt.ContentHash][]string)
+// nowhere gives the entries, with their paths, whose content no disk has, and rightly
+// so: a power cut took it from the device that wrote it before anybody else had it, or
+// its owner deleted it, and the name came back without it. All can only wait for it.
+func (w *world) nowhere(f *Folder) map[crdt.EntryID]string {
+	type waiting struct {
+		id crdt.EntryID
+		at string
+	}
+	waited := make(map[crdt.ContentHash][]waiting)
 	_ = f.index.Read(func(r *store.Reader) error {
 		ids, _, err := r.Behind(0, 1000)
 		for _, id := range ids {
 			e, _, _ := r.Entry(id)
 			if v := e.Shown(); v != nil {
 				if p, err := viewPath(r, id); err == nil {
-					waited[v.Content] = append(waited[v.Content], p)
+					waited[v.Content] = append(waited[v.Content], waiting{id, p})
 				}
 			}
 		}
@@ -507,12 +517,15 @@ func (w *world) nowhere(f *Folder) (paths []string) {
 	if len(waited) == 0 {
 		return nil
 	}
+	lost := make(map[crdt.EntryID]string)
 	for h, c := range w.ledger.known {
 		if at := waited[c.hash]; len(at) > 0 && (c.torn || len(c.ended) > 0) && !w.somewhere(h) {
-			paths = append(paths, at...)
+			for _, x := range at {
+				lost[x.id] = x.at
+			}
 		}
 	}
-	return paths
+	return lost
 }
 
 // folded makes paths equal that are one to a device's disk.
@@ -557,28 +570,28 @@ func (d *simDevice) twins(paths []string) map[string]bool {
 	return out
 }
 
-// twinsBehind counts what a device cannot have, for its disk takes the name for
+// twinsBehind gives what a device cannot have, for its disk takes the name for
 // another's.
-func (w *world) twinsBehind(d *simDevice) (n int) {
+func (w *world) twinsBehind(d *simDevice) map[crdt.EntryID]bool {
 	k := w.h.Devices[d.n]
 	if !k.Fold && k.Form == "" {
-		return 0
+		return nil
 	}
 	f := d.run.folder
 	view, err := viewOf(f)
 	if err != nil {
 		w.fail("read the view of %s: %v", d.name(), err)
-		return 0
+		return nil
 	}
 	twins := d.twins(slices.Collect(maps.Keys(view)))
 	if len(twins) == 0 {
-		return 0
+		return nil
 	}
 	w.twinned = true
 	d.stuck = make(map[string]bool)
+	counted := make(map[crdt.EntryID]bool)
 	_ = f.index.Read(func(r *store.Reader) error {
 		ids, _, err := r.Behind(0, 1000)
-		counted := make(map[crdt.EntryID]bool)
 		for again := true; again; {
 			again = false
 			for _, id := range ids {
@@ -595,14 +608,14 @@ func (w *world) twinsBehind(d *simDevice) (n int) {
 					continue
 				}
 				counted[id], again = true, true
-				if n++; at != "" {
+				if at != "" {
 					d.stuck[d.folded(at)] = true // it stays where it was
 				}
 			}
 		}
 		return err
 	})
-	return n
+	return counted
 }
 
 // holdsStuck tells whether something below a path is stuck.
@@ -977,7 +990,11 @@ func (w *world) told() {
 			continue
 		}
 		f := d.run.folder
-		for _, p := range w.nowhere(f) {
+		twins := w.twinsBehind(d)
+		for id, p := range w.nowhere(f) {
+			if twins[id] {
+				continue // it would wait for its name as well, and that is told
+			}
 			if !slices.ContainsFunc(f.listProblems(), func(x api.Problem) bool { return x.Path == f.treePath(p) }) {
 				w.fail("told: %s waits for %q, which is nowhere, and says nothing of it", d.name(), p)
 			}
