@@ -525,7 +525,7 @@ func (f *Folder) obstructed(id crdt.EntryID, p string, err error) {
 	case errors.Is(err, disk.ErrNotEmpty):
 		f.dirty.addDir(p, true, time.Time{})
 		f.unmet(id, p, "deleted on another device, but here it still holds files that are ignored or cannot be synced", "move or delete what is in it, and it will go")
-	case errors.Is(err, disk.ErrChanged), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, disk.ErrChanged), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), errors.Is(err, disk.ErrNotDirectory):
 		// The disk is not as the base has it: somebody was here. That is
 		// recorded first.
 		f.dirty.addPath(p, time.Time{})

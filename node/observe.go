@@ -407,7 +407,10 @@ func (f *Folder) elsewhere(ctx context.Context, r *store.Reader, paths *diskPath
 		return plan.Known{}, false
 	}
 	l, err := f.disk.Look(ctx, path.Dir(old), []string{path.Base(old)})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(l.Skipped) > 0 {
+	// Where its directory was there may be a file now, or another disk that hides it. But
+	// a file of one name is not at two places.
+	left := errors.Is(err, fs.ErrNotExist) || errors.Is(err, disk.ErrNotDirectory) && item.Stat.Links == 1
+	if err != nil && !left || len(l.Skipped) > 0 {
 		return plan.Known{}, false // unknown is not gone
 	}
 	var atOld stat.Stat
