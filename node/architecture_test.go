@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 		"crdt", "replication", "replication/wire", "replication/chunk", "replication/group",
 		"node/stat", "node/store", "node/disk", "node/plan", "node/mesh", "node/config", "node/api",
 	},
+	"relay/pack":    {},
 	"relay/archive": {"crdt", "replication/seal", "replication/group"},
 	"relay":         {"crdt", "relay/archive", "replication", "replication/group", "replication/seal", "replication/wire"},
 	"cmd/sheaf":     {"node", "node/api", "node/config"},
