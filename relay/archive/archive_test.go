@@ -24,12 +24,19 @@ func inTime(t *testing.T, fn func(t *testing.T)) {
 	})
 }
 
-func TestUpload(t *testing.T) {
+// serving runs a test with an archive that serves an account.
+func serving(t *testing.T, fn func(t *testing.T, a *sealtest.Account, h *host)) {
 	inTime(t, func(t *testing.T) {
 		a := sealtest.NewAccount(t, 1)
 		h := newHost(t, Options{})
 		defer func() { _ = h.Close() }()
 		h.serve(t, a, plenty)
+		fn(t, a, h)
+	})
+}
+
+func TestUpload(t *testing.T) {
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		s := a.Laptop.Content(t, "one", "two")
 		r, _ := a.Laptop.Record(t, sealtest.File("f", s, false, sealtest.Dot(1, 1)), s)
 		h.give(t, Taken, r)
@@ -55,7 +62,7 @@ func TestUpload(t *testing.T) {
 		if err := h.bring(a, s.Bytes...); !errors.Is(err, ErrUnwanted) {
 			t.Errorf("blocks that are held: %v", err)
 		}
-		h = h.reopen(t)
+		h.reopen(t)
 		h.sound(t)
 		if got := h.shown(t, a.Phone); !slices.Equal(got, []string{"f[0100000000000000:1]"}) {
 			t.Errorf("another device reads %q", got)
@@ -72,11 +79,7 @@ func TestUpload(t *testing.T) {
 // TestHalfUploadReplacesNothing: a device that dies in the middle of an upload has not
 // taken away what was there before.
 func TestHalfUploadReplacesNothing(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		first, second, third := a.Laptop.Content(t, "first"), a.Laptop.Content(t, "second"), a.Laptop.Content(t, "third")
 		e1, e2, e3 := sealtest.File("f", first, false, sealtest.Dot(1, 1)), sealtest.File("f", second, false, sealtest.Dot(1, 2)), sealtest.File("f", third, false, sealtest.Dot(1, 3))
 		r1, _ := a.Laptop.Record(t, e1, first)
@@ -117,11 +120,7 @@ func TestHalfUploadReplacesNothing(t *testing.T) {
 // TestRetention: what is deleted goes after 30 days with its blocks, but for those that
 // something else refers to; the relay does that alone.
 func TestRetention(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		s, other := a.Laptop.Content(t, "shared", "own"), a.Laptop.Content(t, "shared")
 		e := sealtest.File("f", s, false, sealtest.Dot(1, 1))
 		r1, _ := a.Laptop.Record(t, e, s)
@@ -165,11 +164,7 @@ func TestRetention(t *testing.T) {
 
 // TestVersions: all for 30 days, then the last five for as long as the file lives.
 func TestVersions(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		var all []sealtest.Content
 		var e crdt.Entry
 		for i := range 10 {
@@ -236,8 +231,7 @@ func TestFalseClock(t *testing.T) {
 				t.Fatal(err)
 			}
 			leap = set
-			h = openHost(t, h.dir, h.shelf, h.o)
-			h.holder = a.ID()
+			h.open(t)
 			h.tendAll(t)
 			if !h.holds(t, s, 0) {
 				t.Fatalf("a clock that was set by %v has emptied the trash", set)
@@ -286,7 +280,7 @@ func TestLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.put(t, a, big.Bytes...)
-		h = h.reopen(t)
+		h.reopen(t)
 		h.sound(t)
 		if u := h.Usages()[0]; u.Limit != plenty || u.Records != 2 {
 			t.Errorf("use is %+v", u)
@@ -300,11 +294,7 @@ func TestLimits(t *testing.T) {
 // TestRemovedDevice: what a removed device uploads is set aside, what it had uploaded
 // stays.
 func TestRemovedDevice(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		s := a.Phone.Content(t, "before")
 		before, _ := a.Phone.Record(t, sealtest.File("f", s, false, sealtest.Dot(2, 1)), s)
 		after, _ := a.Phone.Record(t, sealtest.File("f", s, true, sealtest.Dot(2, 2)), s)
@@ -317,7 +307,7 @@ func TestRemovedDevice(t *testing.T) {
 		}
 		h.give(t, Aside, after)
 		h.give(t, Aside, after)
-		h = h.reopen(t)
+		h.reopen(t)
 		h.sound(t)
 		if got := h.shown(t, a.Laptop); !slices.Equal(got, []string{"f[0200000000000000:1]"}) {
 			t.Errorf("shown is %q", got)
@@ -333,11 +323,7 @@ func TestRemovedDevice(t *testing.T) {
 }
 
 func TestHeads(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		head := func(number, last uint64) *seal.Head {
 			return sealtest.Must(a.Laptop.Box.SealHead(sealtest.Seeded(number), a.Laptop.Keys, seal.Head{Folder: sealtest.Folder, Number: number, Last: last}))(t)
 		}
@@ -358,11 +344,7 @@ func TestHeads(t *testing.T) {
 // TestPages: the references of a large file stand on pages, which are uploaded as
 // blocks are.
 func TestPages(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		var plain []string
 		for i := range 700 {
 			plain = append(plain, fmt.Sprint("block ", i%600)) // some of them twice
@@ -416,11 +398,7 @@ func TestPages(t *testing.T) {
 
 // TestLost: a block that was lost is asked for again, and its file stays what it was.
 func TestLost(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		s := a.Laptop.Content(t, "one", "two")
 		r, _ := a.Laptop.Record(t, sealtest.File("f", s, false, sealtest.Dot(1, 1)), s)
 		h.give(t, Taken, r)
@@ -446,11 +424,7 @@ func TestLost(t *testing.T) {
 // TestTakenBack: a deletion that was taken back leaves no version of its own, and one
 // whose content never came goes like any other.
 func TestTakenBack(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		s := a.Laptop.Content(t, "one")
 		e := sealtest.File("f", s, false, sealtest.Dot(1, 1))
 		r1, _ := a.Laptop.Record(t, e, s)
@@ -477,11 +451,7 @@ func TestTakenBack(t *testing.T) {
 
 // TestSameBlockTwice: one block that two devices bring at once counts once.
 func TestSameBlockTwice(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		s := a.Laptop.Content(t, "one")
 		r, _ := a.Laptop.Record(t, sealtest.File("f", s, false, sealtest.Dot(1, 1)), s)
 		h.give(t, Taken, r)
@@ -502,11 +472,7 @@ func TestSameBlockTwice(t *testing.T) {
 // TestTwoPuts: while one device's block is stored, another has brought the same one, the
 // record has gone, and the block has been collected. It is not held then.
 func TestTwoPuts(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		s, none := a.Laptop.Content(t, "one"), sealtest.Content{}
 		r1, _ := a.Laptop.Record(t, sealtest.File("f", s, false, sealtest.Dot(1, 1)), s)
 		r2, _ := a.Laptop.Record(t, sealtest.File("f", none, true, sealtest.Dot(1, 2)), none)
@@ -536,11 +502,7 @@ func TestTwoPuts(t *testing.T) {
 
 // TestFailedStore: blocks that could not be stored are still wanted.
 func TestFailedStore(t *testing.T) {
-	inTime(t, func(t *testing.T) {
-		a := sealtest.NewAccount(t, 1)
-		h := newHost(t, Options{})
-		defer func() { _ = h.Close() }()
-		h.serve(t, a, plenty)
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
 		s := a.Laptop.Content(t, "one")
 		r, _ := a.Laptop.Record(t, sealtest.File("f", s, false, sealtest.Dot(1, 1)), s)
 		h.give(t, Taken, r)

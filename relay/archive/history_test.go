@@ -206,7 +206,7 @@ func (p *past) step() error {
 		return errors.Join(err1, err2)
 	case n < 18:
 		p.note("reopen")
-		p.h = p.h.reopen(p.t)
+		p.h.reopen(p.t)
 	case n < 19:
 		p.note("power cut")
 		h := p.image(p.rnd)

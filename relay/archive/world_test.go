@@ -99,27 +99,28 @@ func newHost(t testing.TB, o Options) *host {
 func openHost(t testing.TB, dir string, s *shelf, o Options) *host {
 	t.Helper()
 	h := &host{dir: dir, db: simdisk.NewDatabase(dir), shelf: s, o: o}
-	o.Files = h.db.Files
-	a, err := Open(context.Background(), dir, s, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.Archive = a
+	h.open(t)
 	return h
 }
 
-// reopen closes and opens the archive.
-func (h *host) reopen(t testing.TB) *host {
+// open opens the archive, which is closed.
+func (h *host) open(t testing.TB) {
+	t.Helper()
+	o := h.o
+	o.Files = h.db.Files
+	h.Archive = sealtest.Must(Open(context.Background(), h.dir, h.shelf, o))(t)
+}
+
+// reopen closes and opens it.
+func (h *host) reopen(t testing.TB) {
 	t.Helper()
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := openHost(t, h.dir, h.shelf, h.o)
-	again.holder = h.holder
-	return again
+	h.open(t)
 }
 
-// host makes the archive serve an account.
+// serve makes the archive serve an account.
 func (h *host) serve(t testing.TB, a *sealtest.Account, limit Limit) {
 	t.Helper()
 	if err := h.Host(a.ID(), limit); err != nil {
