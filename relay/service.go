@@ -152,7 +152,7 @@ func (c *conversation) answer(ctx context.Context, up *wire.ArchiveUp) (*wire.Ar
 	if up.Say != nil {
 		return c.say(up.Say)
 	}
-	if err := c.member(); err != nil {
+	if err := c.member(c.group); err != nil {
 		return nil, err
 	}
 	switch {
@@ -177,8 +177,8 @@ func (c *conversation) answer(ctx context.Context, up *wire.ArchiveUp) (*wire.Ar
 }
 
 // member refuses who does not belong to the group, as its statements stand now.
-func (c *conversation) member() error {
-	state, err := c.s.Archive.Group(c.group)
+func (c *conversation) member(id group.ID) error {
+	state, err := c.s.Archive.Group(id)
 	if err != nil {
 		return err
 	}
@@ -193,30 +193,26 @@ func (c *conversation) welcome(o *wire.ArchiveOpen) (*wire.ArchiveDown, error) {
 		return nil, &refusal{wire.CodeVersion, fmt.Errorf("this relay (%s) speaks version %d of the archive protocol, the device %d", c.s.Program, wire.Version, o.Version)}
 	}
 	id := group.ID(o.Group)
+	u, err := c.s.Archive.Usage(id)
+	if err != nil {
+		return nil, err
+	}
 	// A group that the relay has been told to host and knows nothing of yet takes its
 	// first statements from whoever has them: they prove themselves.
 	if c.s.Archive.Knows(id) {
-		was := c.group
-		c.group = id
-		if err := c.member(); err != nil {
-			c.group = was
+		if err := c.member(id); err != nil {
 			return nil, err
 		}
 	}
-	for _, u := range c.s.Archive.Usages() {
-		if u.Group == id {
-			c.group, c.open = id, true
-			return &wire.ArchiveDown{Welcome: &wire.ArchiveWelcome{Store: wire.ID(c.s.Archive.ID()), Bytes: u.Bytes, MostBytes: u.Limit.Bytes, Records: u.Records, Program: c.s.Program}}, nil
-		}
-	}
-	return nil, fmt.Errorf("group %s: %w", id, archive.ErrNotHosted)
+	c.group, c.open = id, true
+	return &wire.ArchiveDown{Welcome: &wire.ArchiveWelcome{Store: wire.ID(c.s.Archive.ID()), Bytes: u.Bytes, MostBytes: u.Limit.Bytes, Records: u.Records, Program: c.s.Program}}, nil
 }
 
 // say takes in statements, and answers heads with heads and what the device lacks.
 // Only a member gets any.
 func (c *conversation) say(m *wire.ArchiveSay) (*wire.ArchiveDown, error) {
 	if c.s.Archive.Knows(c.group) {
-		if err := c.member(); err != nil {
+		if err := c.member(c.group); err != nil {
 			return nil, err
 		}
 	}
@@ -361,7 +357,7 @@ func (c *conversation) after(ctx context.Context, m *wire.ArchiveFeed) (*wire.Ar
 			return nil, ctx.Err()
 		}
 		// It may have been removed meanwhile.
-		if err := c.member(); err != nil {
+		if err := c.member(c.group); err != nil {
 			return nil, err
 		}
 	}

@@ -396,6 +396,44 @@ func TestPages(t *testing.T) {
 	})
 }
 
+// TestPageLost: of a record whose page of references is gone, nothing stays behind when
+// the record goes.
+func TestPageLost(t *testing.T) {
+	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {
+		var plain []string
+		for i := range 600 {
+			plain = append(plain, fmt.Sprint("block ", i))
+		}
+		s := a.Laptop.Content(t, plain...)
+		pieces, data := seal.Pieces(s.List)
+		up := sealtest.Content{List: s.List}
+		for i, p := range pieces {
+			b, ref, err := a.Laptop.Box.SealBlock(nil, data[i], p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			up.Refs, up.Bytes = append(up.Refs, ref), append(up.Bytes, b)
+		}
+		up.Refs, up.Bytes = append(up.Refs, s.Refs...), append(up.Bytes, s.Bytes...)
+		r, pages := a.Laptop.Record(t, sealtest.File("large", s, false, sealtest.Dot(1, 1)), up)
+		h.give(t, Taken, r)
+		h.put(t, a, pages...)
+		h.put(t, a, up.Bytes[:10]...)
+		if err := h.shelf.DeleteBlock(t.Context(), cidOf(r.Pages[0])); err != nil {
+			t.Fatal(err)
+		}
+		small := a.Laptop.Content(t, "small")
+		next, _ := a.Laptop.Record(t, sealtest.File("large", small, false, sealtest.Dot(1, 2)), small)
+		h.give(t, Taken, next)
+		h.put(t, a, small.Bytes...)
+		h.tendAll(t)
+		h.sound(t)
+		if u := h.Usages()[0]; u.Bytes != uint64(len(small.Bytes[0])) {
+			t.Errorf("%d bytes are held", u.Bytes)
+		}
+	})
+}
+
 // TestLost: a block that was lost is asked for again, and its file stays what it was.
 func TestLost(t *testing.T) {
 	serving(t, func(t *testing.T, a *sealtest.Account, h *host) {

@@ -156,13 +156,26 @@ type Usage struct {
 	Limit   Limit
 }
 
+// Usage gives the use of one group.
+func (a *Archive) Usage(id group.ID) (Usage, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.groups[id]
+	if g == nil {
+		return Usage{}, fmt.Errorf("group %s: %w", id, ErrNotHosted)
+	}
+	return g.usage(), nil
+}
+
+func (g *hosted) usage() Usage { return Usage{g.id, g.use.Bytes, g.use.Records, g.limit} }
+
 // Usages gives the use of all hosted groups.
 func (a *Archive) Usages() []Usage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := make([]Usage, 0, len(a.groups))
 	for _, g := range a.groups {
-		out = append(out, Usage{g.id, g.use.Bytes, g.use.Records, g.limit})
+		out = append(out, g.usage())
 	}
 	return out
 }

@@ -34,7 +34,7 @@ const (
 	tabLoose    = 'x' // digest: a block that is held and that no record may refer to
 	tabDue      = 't' // time, group, folder, token: when to ask what is to be kept
 	tabHead     = 'h' // group, folder, author: a device's word of what it has uploaded
-	tabAside    = 'a' // group, folder, author, number: a record that does not count
+	tabAside    = 'a' // group, author, folder, number: a record that does not count
 	tabGroup    = 'g' // group: quota and use
 	tabSaid     = 's' // group, place: a statement
 	digestBytes = len(seal.Digest{})

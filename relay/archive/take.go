@@ -299,13 +299,18 @@ func (a *Archive) release(ctx context.Context, t *tx, h *seal.Header, no uint64)
 		if err != nil {
 			return err
 		}
-		if here {
-			more, err := a.page(ctx, p)
-			if err != nil && !ipld.IsNotFound(err) {
-				return err
-			}
-			list = append(list, more...)
+		if !here {
+			continue
 		}
+		more, err := a.page(ctx, p)
+		if ipld.IsNotFound(err) {
+			// It is said to be held and is not, so what stood on it has to be looked for.
+			more, err = t.refsOf(no)
+		}
+		if err != nil {
+			return err
+		}
+		list = append(list, more...)
 	}
 	for _, d := range append(list, h.Pages...) {
 		if known, err := t.has(refKey(tabRef, d, no)); err != nil {
@@ -330,17 +335,28 @@ func (a *Archive) release(ctx context.Context, t *tx, h *seal.Header, no uint64)
 	return nil
 }
 
-// maxAside is how many records of one author in one folder are kept to be shown,
-// though they do not count.
+// refsOf gives what a record refers to by looking through all references there are.
+func (t *tx) refsOf(no uint64) (list []seal.Digest, err error) {
+	keys, err := t.keys([]byte{tabRef}, 0)
+	for _, k := range keys {
+		if numberOf(k) == no {
+			list = append(list, seal.Digest(k[1:]))
+		}
+	}
+	return list, err
+}
+
+// maxAside is how many records of one author are kept to be shown, though they do not
+// count.
 const maxAside = 1000
 
 func (a *Archive) setAside(t *tx, g *hosted, r *seal.Record) error {
-	prefix := key(tabAside, g.id[:], r.Folder[:], r.Author[:])
+	prefix := key(tabAside, g.id[:], r.Author[:])
 	there, err := t.keys(prefix, maxAside)
 	if err != nil || len(there) >= maxAside {
 		return err
 	}
-	t.put(append(prefix, number(r.Number)...), r.Encode())
+	t.put(append(append(prefix, r.Folder[:]...), number(r.Number)...), r.Encode())
 	return nil
 }
 
