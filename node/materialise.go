@@ -354,6 +354,14 @@ func (f *Folder) carryOut(ctx context.Context, r *store.Reader, paths *diskPaths
 			base = store.Base{Entry: crdt.Entry{ID: op.ID, Kind: entry.Kind}}
 		}
 	}
+	if op.Do == plan.Settle && op.Target.Visible {
+		// A person has taken it away with its directory. What they had not seen must not
+		// come into the base then, or their deletion covers it.
+		if gone, err := f.belowGone(r, op.To); err != nil || gone {
+			f.block(op.ID, true)
+			return false, err
+		}
+	}
 	base.ID = op.ID
 	if err := f.operate(ctx, paths, op, &base, d, f.o.deviceOf(writer(entry, base.Entry.Seen))); err != nil {
 		if stopsFolder(err) || ctx.Err() != nil {
@@ -379,6 +387,25 @@ func (f *Folder) carryOut(ctx context.Context, r *store.Reader, paths *diskPaths
 	return true, nil
 }
 
+// belowGone tells whether a place is in a directory that is gone from the disk, and not
+// yet recorded as that.
+func (f *Folder) belowGone(r *store.Reader, at crdt.Location) (bool, error) {
+	if len(f.gone) == 0 {
+		return false, nil
+	}
+	for id := at.Parent; id != crdt.Root; {
+		if _, gone := f.gone[id]; gone {
+			return true, nil
+		}
+		b, ok, err := r.Base(id)
+		if err != nil || !ok {
+			return false, err
+		}
+		id = b.At.Parent
+	}
+	return false, nil
+}
+
 // operate does one operation and brings base up to what the disk then shows.
 // device is who asks for it.
 func (f *Folder) operate(ctx context.Context, paths *diskPaths, op plan.Op, base *store.Base, d *done, device string) (err error) {
@@ -399,11 +426,8 @@ func (f *Folder) operate(ctx context.Context, paths *diskPaths, op plan.Op, base
 	case plan.Settle:
 		if !op.Target.Visible {
 			base.Here, base.At, base.Stat = false, crdt.Location{}, stat.Stat{}
-			return nil
 		}
-		// A person may have taken it away since it was last looked at. What they had
-		// not seen must not be in the base then, or their deletion covers it.
-		return f.disk.Holds(to, base.Stat)
+		return nil
 	case plan.MakeDir:
 		if st, err = f.disk.MakeDir(to, op.Target.Mode); err == nil {
 			f.watch(to)

@@ -47,15 +47,6 @@ func (d *Folder) landed(j *job) error {
 	return nil
 }
 
-// Holds tells whether path still holds what expect describes: nil, ErrChanged, or why
-// it cannot be told.
-func (d *Folder) Holds(path string, expect stat.Stat) error {
-	if err := checkPath(path); err != nil {
-		return err
-	}
-	return wrap("look at", path, d.expect(path, expect))
-}
-
 // expect gives ErrChanged unless path holds what the caller last saw there.
 func (d *Folder) expect(path string, want stat.Stat) error {
 	got, err := d.fs.Lstat(path)
