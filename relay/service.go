@@ -162,6 +162,8 @@ func (c *conversation) answer(ctx context.Context, up *wire.ArchiveUp) (*wire.Ar
 		return c.store(ctx, up.Store)
 	case up.Wanted != nil:
 		return c.wanted(up.Wanted)
+	case up.Lack != nil:
+		return c.lacks(up.Lack)
 	case up.After != nil:
 		return c.after(ctx, up.After)
 	case up.Fetch != nil:
@@ -312,7 +314,18 @@ func (c *conversation) store(ctx context.Context, m *wire.Sealed) (*wire.Archive
 func (c *conversation) wanted(m *wire.ArchiveAfter) (*wire.ArchiveDown, error) {
 	var after seal.Digest
 	copy(after[:], m.Digest)
-	list, err := c.s.Archive.Wanted(c.group, after, wire.MaxStored)
+	return digestsOf(c.s.Archive.Wanted(c.group, after, wire.MaxStored))
+}
+
+func (c *conversation) lacks(m *wire.Digests) (*wire.ArchiveDown, error) {
+	list := make([]seal.Digest, 0, len(m.Digests)/sha256.Size)
+	for rest := m.Digests; len(rest) > 0; rest = rest[sha256.Size:] {
+		list = append(list, seal.Digest(rest[:sha256.Size]))
+	}
+	return digestsOf(c.s.Archive.Lacks(c.group, list))
+}
+
+func digestsOf(list []seal.Digest, err error) (*wire.ArchiveDown, error) {
 	if err != nil {
 		return nil, err
 	}

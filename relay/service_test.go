@@ -144,6 +144,9 @@ func TestDeposit(t *testing.T) {
 		if rest := sealtest.Must(c.Wanted(ctx, wanted[0]))(t); len(wanted) != 3 || len(rest) != 2 {
 			t.Fatalf("wanted are %d blocks, after the first %d", len(wanted), len(rest))
 		}
+		if lacking := sealtest.Must(c.Lacking(ctx, []seal.Digest{{1}, s.Refs[2].Digest}))(t); len(lacking) != 1 || lacking[0] != s.Refs[2].Digest {
+			t.Errorf("lacking are %v", lacking)
+		}
 		got := sealtest.Must(c.Store(ctx, [][]byte{s.Bytes[0], []byte("unasked"), s.Bytes[1], s.Bytes[2]}))(t)
 		if got[0].Outcome != deposit.Taken || got[1].Code != wire.CodeUnwanted || got[3].Outcome != deposit.Taken {
 			t.Errorf("stored: %+v", got)

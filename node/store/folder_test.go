@@ -367,6 +367,10 @@ func TestSpaces(t *testing.T) {
 	must(t, s.Put("a", "gone", []byte("x")))
 	must(t, s.Delete("a", "gone"))
 	must(t, s.Delete("a", "never"))
+	must(t, s.Put("many", "2", []byte("old")))
+	must(t, s.Put("many", "3", []byte("gone")))
+	must(t, s.PutAll("many", map[string][]byte{"1": []byte("one"), "2": {}, "3": nil}))
+	must(t, s.PutAll("many", nil))
 	if err := s.Put("a\x00b", "k", nil); err == nil {
 		t.Error("a space with a NUL was taken")
 	}
@@ -382,6 +386,17 @@ func TestSpaces(t *testing.T) {
 	}
 	if v, ok, err := s.Get("ab", "k1"); err != nil || !ok || string(v) != "other" {
 		t.Errorf("got %q %v %v", v, ok, err)
+	}
+	many := make(map[string]string)
+	must(t, s.Each("many", func(k string, v []byte) error {
+		many[k] = string(v)
+		return nil
+	}))
+	if !maps.Equal(many, map[string]string{"1": "one", "2": ""}) {
+		t.Errorf("put at once are %q", many)
+	}
+	if err := s.PutAll("b\x00", map[string][]byte{"k": nil}); err == nil {
+		t.Error("a space with a NUL was taken")
 	}
 	if _, ok, err := s.Get("a", "gone"); err != nil || ok {
 		t.Errorf("a deleted value is there: %v", err)

@@ -45,6 +45,31 @@ func (s *Store) Put(space, key string, v []byte) error {
 	return s.change(func(b *leveldb.Batch) { b.Put(k, v) })
 }
 
+// PutAll puts values of one space, all of them or, if it fails, none. They are durable
+// when it returns. An empty value is put as one; nil removes.
+func (s *Store) PutAll(space string, values map[string][]byte) error {
+	if len(values) == 0 {
+		return nil
+	}
+	keys := make(map[string][]byte, len(values))
+	for key, v := range values {
+		k, err := spaceKey(space, key)
+		if err != nil {
+			return err
+		}
+		keys[string(k)] = v
+	}
+	return s.change(func(b *leveldb.Batch) {
+		for k, v := range keys {
+			if v == nil {
+				b.Delete([]byte(k))
+			} else {
+				b.Put([]byte(k), v)
+			}
+		}
+	})
+}
+
 // Delete removes a value, durably. There need not be one.
 func (s *Store) Delete(space, key string) error {
 	k, err := spaceKey(space, key)

@@ -48,6 +48,10 @@ func TestUpload(t *testing.T) {
 		if rest := sealtest.Must(h.Wanted(a.ID(), wanted[0], 10))(t); !slices.Equal(rest, wanted[1:]) {
 			t.Errorf("after the first of them: %v", rest)
 		}
+		held := a.Laptop.Content(t, "never heard of").Refs[0].Digest
+		if lacks := sealtest.Must(h.Lacks(a.ID(), []seal.Digest{held, s.Refs[1].Digest, s.Refs[0].Digest}))(t); !slices.Equal(lacks, []seal.Digest{s.Refs[1].Digest, s.Refs[0].Digest}) {
+			t.Errorf("of those asked about %v are lacking", lacks)
+		}
 		if err := h.bring(a, []byte("whatever"), s.Bytes[0]); !errors.Is(err, ErrUnwanted) {
 			t.Errorf("a block that nobody waits for: %v", err)
 		}
@@ -56,6 +60,9 @@ func TestUpload(t *testing.T) {
 			t.Errorf("half uploaded it is %+v", v)
 		}
 		h.put(t, a, s.Bytes[1])
+		if lacks := sealtest.Must(h.Lacks(a.ID(), []seal.Digest{s.Refs[1].Digest, s.Refs[0].Digest}))(t); len(lacks) != 0 {
+			t.Errorf("all that is lacking is there, but %v", lacks)
+		}
 		if v := sealtest.Must(h.Versions(a.ID(), sealtest.Folder, r.Token))(t); len(v) != 1 || !v[0].Whole {
 			t.Errorf("uploaded it is %+v", v)
 		}

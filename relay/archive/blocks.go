@@ -31,6 +31,20 @@ func (a *Archive) Wanted(id group.ID, after seal.Digest, limit int) ([]seal.Dige
 	return out, nil
 }
 
+// Lacks gives those of some blocks that a group's records wait for, in their order.
+func (a *Archive) Lacks(id group.ID, list []seal.Digest) (out []seal.Digest, err error) {
+	for _, d := range list {
+		wanted, err := a.db.Has(wantedKey(id, d), nil)
+		if err != nil {
+			return nil, fmt.Errorf("see whether a block is wanted: %w", err)
+		}
+		if wanted {
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}
+
 // Put takes in blocks that a group's records wait for. They are durable when it
 // returns, and what they make whole has replaced what it replaces. Of each that was not
 // taken in it tells why, by its place in data: ErrUnwanted, ErrQuota. An error means

@@ -103,18 +103,22 @@ func TestBrokenProtocol(t *testing.T) {
 		answer any
 		ask    func(c *Client) error
 	}{
-		"noise":                {bytes.Repeat([]byte{0xff}, 50), offer},
-		"no CBOR":              {[]byte{2, 0xff, 0xff}, after},
-		"a huge answer":        {[]byte{0xff, 0xff, 0xff, 0xff, 0x3f}, fetch},
-		"nothing":              {down(wire.ArchiveDown{}), offer},
-		"too few takings":      {down(wire.ArchiveDown{Takings: &wire.ArchiveTakings{}}), offer},
-		"another answer":       {welcome(), after},
-		"earlier records":      {down(wire.ArchiveDown{Items: &wire.ArchiveItems{Numbers: []uint64{5}, Records: [][]byte{r.Encode()}}}), after},
-		"records in disorder":  {down(wire.ArchiveDown{Items: &wire.ArchiveItems{Numbers: []uint64{7, 6}, Records: [][]byte{nil, nil}}}), after},
-		"a number of no use":   {down(wire.ArchiveDown{Items: &wire.ArchiveItems{Numbers: []uint64{7}}}), after},
-		"more blocks":          {down(wire.ArchiveDown{Blocks: &wire.Sealed{Items: make([][]byte, 2)}}), fetch},
-		"no block":             {down(wire.ArchiveDown{Blocks: &wire.Sealed{}}), fetch},
-		"earlier digests":      {down(wire.ArchiveDown{Digests: &wire.Digests{Digests: make([]byte, 32)}}), wanted},
+		"noise":               {bytes.Repeat([]byte{0xff}, 50), offer},
+		"no CBOR":             {[]byte{2, 0xff, 0xff}, after},
+		"a huge answer":       {[]byte{0xff, 0xff, 0xff, 0xff, 0x3f}, fetch},
+		"nothing":             {down(wire.ArchiveDown{}), offer},
+		"too few takings":     {down(wire.ArchiveDown{Takings: &wire.ArchiveTakings{}}), offer},
+		"another answer":      {welcome(), after},
+		"earlier records":     {down(wire.ArchiveDown{Items: &wire.ArchiveItems{Numbers: []uint64{5}, Records: [][]byte{r.Encode()}}}), after},
+		"records in disorder": {down(wire.ArchiveDown{Items: &wire.ArchiveItems{Numbers: []uint64{7, 6}, Records: [][]byte{nil, nil}}}), after},
+		"a number of no use":  {down(wire.ArchiveDown{Items: &wire.ArchiveItems{Numbers: []uint64{7}}}), after},
+		"more blocks":         {down(wire.ArchiveDown{Blocks: &wire.Sealed{Items: make([][]byte, 2)}}), fetch},
+		"no block":            {down(wire.ArchiveDown{Blocks: &wire.Sealed{}}), fetch},
+		"earlier digests":     {down(wire.ArchiveDown{Digests: &wire.Digests{Digests: make([]byte, 32)}}), wanted},
+		"lacks unasked": {down(wire.ArchiveDown{Digests: &wire.Digests{Digests: make([]byte, 32)}}), func(c *Client) error {
+			_, err := c.Lacking(context.Background(), []seal.Digest{{1}})
+			return err
+		}},
 		"statements, no heads": {down(wire.ArchiveDown{Said: &wire.ArchiveSay{}}), exchange},
 		"statements that are none": {down(wire.ArchiveDown{Said: &wire.ArchiveSay{Messages: [][]byte{
 			group.EncodeMessage(group.Heads{Group: a.ID()}), group.EncodeMessage(group.Batch{Group: a.ID(), Statements: [][]byte{{1}}})}}}), exchange},

@@ -3,7 +3,9 @@ package deposit
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"slices"
 
 	"sheaf/replication/seal"
 	"sheaf/replication/wire"
@@ -95,6 +97,33 @@ func (c *Client) Wanted(ctx context.Context, after seal.Digest) ([]seal.Digest, 
 			return nil, c.violation(fmt.Errorf("wanted blocks are not in order"))
 		}
 		after = d
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// Lacking gives those of some blocks that the relay waits for, in their order: at most
+// wire.MaxStored are asked about.
+func (c *Client) Lacking(ctx context.Context, list []seal.Digest) ([]seal.Digest, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	list = list[:min(len(list), wire.MaxStored)]
+	down, err := c.ask(ctx, &wire.ArchiveUp{Lack: &wire.Digests{Digests: digests(list)}})
+	if err != nil {
+		return nil, fmt.Errorf("ask which blocks are lacking: %w", err)
+	}
+	if down.Digests == nil {
+		return nil, c.violation(errAnswer)
+	}
+	var out []seal.Digest
+	for b := down.Digests.Digests; len(b) > 0; b = b[sha256.Size:] {
+		d := seal.Digest(b[:sha256.Size])
+		at := slices.Index(list, d)
+		if at < 0 {
+			return nil, c.violation(errors.New("it lacks blocks that it was not asked about, or not in order"))
+		}
+		list = list[at+1:]
 		out = append(out, d)
 	}
 	return out, nil

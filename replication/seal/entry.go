@@ -20,7 +20,8 @@ type Draft struct {
 	Entry  crdt.Entry // in normal form
 	List   chunk.List // of its content, where that is more than one block
 	// Refs are where the pieces of the list are (see Pieces), if it has any, then where
-	// the file's blocks are, in order.
+	// the file's blocks are, in order. A deleted entry may have neither List nor Refs:
+	// whoever seals it does not know where its last content is.
 	Refs []Ref
 }
 
@@ -30,7 +31,7 @@ type Opened struct {
 	List   chunk.List // of its content; nil if it is in pieces
 	Pieces chunk.List // of the list
 	runs   []epochRun
-	blocks int // of the content
+	blocks int // of the content, as far as the record refers to it
 }
 
 // bodyItems is what is sealed of an entry.
@@ -110,6 +111,9 @@ func (b *Box) SealRecord(rand io.Reader, keys group.Keys, d Draft) (*Record, [][
 // check tells whether list and references are those of the entry's content.
 func (d *Draft) check(pieces int) error {
 	size, blocks := contentOf(&d.Entry)
+	if !d.Entry.IsLive() && len(d.List)+len(d.Refs) == 0 {
+		return nil
+	}
 	if blocks > 1 && (len(d.List) != blocks || d.List.Size() != size || d.List.Content() != [32]byte(d.Entry.Shown().Content)) {
 		return fmt.Errorf("the list is not that of the content: %w", ErrMalformed)
 	}
@@ -164,14 +168,16 @@ func (b *Box) Open(r *Record) (*Opened, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a record: %w", ErrOpen)
 	}
-	o, ok := readBody(frame)
+	o, ok := readBody(frame, r.Dead && len(r.Header.Refs)+len(r.Pages) == 0)
 	if !ok || b.Token(r.Folder, o.Entry.ID) != r.Token || !slices.Equal(o.Entry.Seen, r.Seen) || o.Entry.IsLive() == r.Dead || !o.matches(&r.Header) {
 		return nil, fmt.Errorf("open a record: %w", ErrOpen)
 	}
 	return o, nil
 }
 
-func readBody(frame []byte) (*Opened, bool) {
+// readBody reads what is sealed of an entry. dangling says that the header refers to
+// nothing and calls the entry dead: its content is not spoken of then.
+func readBody(frame []byte, dangling bool) (*Opened, bool) {
 	kind, payload, ok := openFrame(frame)
 	if !ok || kind != recordVersion {
 		return nil, false
@@ -187,6 +193,9 @@ func readBody(frame []byte) (*Opened, bool) {
 	}
 	var size int64
 	size, o.blocks = contentOf(&o.Entry)
+	if dangling {
+		o.blocks = 0
+	}
 	switch {
 	case len(w.List) > 0 && len(w.List) <= MaxInline && len(w.Pieces) == 0 && w.Length == 0 && o.blocks > 1:
 		o.List, err = o.readList(w.List, size)

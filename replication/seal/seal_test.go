@@ -272,6 +272,12 @@ func TestOtherCompressor(t *testing.T) {
 	}
 }
 
+// deadOf is an entry that was deleted.
+func deadOf(e crdt.Entry) crdt.Entry {
+	e.Live = nil
+	return e
+}
+
 func TestRecords(t *testing.T) {
 	t.Parallel()
 	a := found(t, 1)
@@ -280,8 +286,7 @@ func TestRecords(t *testing.T) {
 	b := a.admit(t, 2)
 	box, other := a.box(t), b.box(t)
 	now := box.Epoch()
-	dead := fileOf("deleted", listOf(1))
-	dead.Live = nil
+	dead := deadOf(fileOf("deleted", listOf(1)))
 	dir := fileOf("directory", nil)
 	dir.ID, dir.Kind, dir.Last, dir.Live[0].Version = crdt.NewEntryID(folder, crdt.Root, crdt.Directory, "directory", nil), crdt.Directory, nil, nil
 	dir.Attrs.Mode = 0o755
@@ -290,6 +295,7 @@ func TestRecords(t *testing.T) {
 		"directory":     {Entry: dir},
 		"one block":     {Entry: fileOf("one", listOf(1)), Refs: refsTo(1, now)},
 		"deleted":       {Entry: dead, Refs: refsTo(1, old)},
+		"deleted blind": {Entry: deadOf(fileOf("blind", listOf(700)))},
 		"two epochs":    {Entry: fileOf("two", listOf(7)), List: listOf(7), Refs: refsTo(7, old, now)},
 		"many blocks":   {Entry: fileOf("many", listOf(400)), List: listOf(400), Refs: refsTo(400, now)},
 		"in pieces":     {Entry: fileOf("pieces", listOf(500)), List: listOf(500), Refs: refsTo(501, now)},
@@ -361,6 +367,7 @@ func TestDraftsThatDoNotFit(t *testing.T) {
 		"too many":        {Number: 1, Entry: fileOf("f", listOf(1)), Refs: refsTo(2, now)},
 		"no list":         {Number: 1, Entry: fileOf("f", listOf(3)), Refs: refsTo(3, now)},
 		"another list":    {Number: 1, Entry: fileOf("f", listOf(3)), List: append(listOf(2), listOf(1)...), Refs: refsTo(3, now)},
+		"half deleted":    {Number: 1, Entry: deadOf(fileOf("f", listOf(3))), List: listOf(3)},
 		"no number":       {Entry: fileOf("f", nil)},
 		"pieces unstored": {Number: 1, Entry: fileOf("f", listOf(500)), List: listOf(500), Refs: refsTo(500, now)},
 	} {

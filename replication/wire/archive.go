@@ -32,6 +32,7 @@ type ArchiveUp struct {
 	Versions *ArchiveEntry `cbor:"8,keyasint,omitempty"`
 	Heads    *ArchiveEntry `cbor:"9,keyasint,omitempty"`  // of a folder; without a token
 	Head     *Sealed       `cbor:"10,keyasint,omitempty"` // one head to be taken in
+	Lack     *Digests      `cbor:"11,keyasint,omitempty"` // which of these blocks are wanted
 }
 
 // ArchiveDown is an answer: exactly one of its fields.
@@ -40,7 +41,7 @@ type ArchiveDown struct {
 	Welcome  *ArchiveWelcome  `cbor:"2,keyasint,omitempty"` // to Open
 	Said     *ArchiveSay      `cbor:"3,keyasint,omitempty"` // to Say
 	Takings  *ArchiveTakings  `cbor:"4,keyasint,omitempty"` // to Offer, Store and Head
-	Digests  *Digests         `cbor:"5,keyasint,omitempty"` // to Wanted
+	Digests  *Digests         `cbor:"5,keyasint,omitempty"` // to Wanted and Lack
 	Items    *ArchiveItems    `cbor:"6,keyasint,omitempty"` // to After
 	Blocks   *Sealed          `cbor:"7,keyasint,omitempty"` // to Fetch: as many as fit, in order; empty: not held
 	Versions *ArchiveVersions `cbor:"8,keyasint,omitempty"` // to Versions
@@ -159,7 +160,7 @@ const (
 
 // Check refuses a request of no kind or several, and one over its limits.
 func (m *ArchiveUp) Check() error {
-	if count(m.Open != nil, m.Say != nil, m.Offer != nil, m.Wanted != nil, m.Store != nil, m.After != nil, m.Fetch != nil, m.Versions != nil, m.Heads != nil, m.Head != nil) != 1 {
+	if count(m.Open != nil, m.Say != nil, m.Offer != nil, m.Wanted != nil, m.Store != nil, m.After != nil, m.Fetch != nil, m.Versions != nil, m.Heads != nil, m.Head != nil, m.Lack != nil) != 1 {
 		return errUnion
 	}
 	switch {
@@ -173,6 +174,8 @@ func (m *ArchiveUp) Check() error {
 		return m.Store.check(MaxStored)
 	case m.Fetch != nil:
 		return m.Fetch.check()
+	case m.Lack != nil:
+		return m.Lack.check()
 	case m.Versions != nil && len(m.Versions.Token) != 16, m.Heads != nil && len(m.Heads.Token) != 0:
 		return errors.New("token of another length")
 	case m.Head != nil:
