@@ -14,6 +14,7 @@ import (
 	"sheaf/node/mesh"
 	"sheaf/replication/chunk"
 	"sheaf/replication/group"
+	"sheaf/replication/seal"
 )
 
 // An account is the group of one person's devices as this device knows it: its
@@ -110,41 +111,42 @@ func (a *account) say(fn func(l *group.Log, k group.Keys) ([]group.Statement, er
 	if err != nil {
 		return err
 	}
-	return a.takeLocked(list)
+	_, err = a.takeLocked(list)
+	return err
 }
 
-// take adds statements that came from elsewhere. What is refused is left out
-// and said in the error; the others count all the same.
-func (a *account) take(list []group.Statement) error {
+// take adds statements that came from elsewhere, and gives those that were new. What
+// is refused is left out and said in the error; the others count all the same.
+func (a *account) take(list []group.Statement) ([]group.Statement, error) {
 	a.saying.Lock()
 	defer a.saying.Unlock()
 	return a.takeLocked(list)
 }
 
 // takeLocked is take for who holds saying.
-func (a *account) takeLocked(list []group.Statement) error {
+func (a *account) takeLocked(list []group.Statement) ([]group.Statement, error) {
 	// On a copy first: what is in force is what is on disk.
 	next, err := group.LoadLog(a.said.Statements())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	added, refused := next.Add(list...)
 	if len(added) == 0 {
-		return refused
+		return nil, refused
 	}
 	if err := a.home.write(statementsFile, encodeStatements(next.Statements()), 0o600); err != nil {
-		return err
+		return nil, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// The same log grows, as an admission under way refers to it.
 	if _, err := a.said.Add(added...); err != nil {
-		return err
+		return nil, err
 	}
 	a.evaluate()
 	close(a.changed)
 	a.changed = make(chan struct{})
-	return refused
+	return added, refused
 }
 
 // snapshot gives what the statements come to.
@@ -209,6 +211,37 @@ func (a *account) name(id mesh.DeviceID) string {
 	}
 	return group.DeviceID(id).String()
 }
+
+// sealer gives what seals and opens with the account's keys as they are now, and who
+// may be believed. The caller closes the Box.
+func (a *account) sealer() (*seal.Box, group.State, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	box, err := seal.NewBox(a.said.Group(), a.ring)
+	if err != nil {
+		return nil, a.state, fmt.Errorf("the account's keys are not here: %w", err)
+	}
+	return box, a.state, nil
+}
+
+// relayLog is the account's statements as an exchange with a relay needs them: a
+// deposit.Log.
+type relayLog struct{ a *account }
+
+// Tell implements deposit.Log.
+func (l relayLog) Tell() (h group.Heads) {
+	l.a.view(func(log *group.Log) { h = log.Tell() })
+	return h
+}
+
+// Lacking implements deposit.Log.
+func (l relayLog) Lacking(h group.Heads) (list []group.Batch, err error) {
+	l.a.view(func(log *group.Log) { list, err = log.Lacking(h) })
+	return list, err
+}
+
+// Take implements deposit.Log.
+func (l relayLog) Take(b group.Batch) ([]group.Statement, error) { return l.a.takeBatch(b) }
 
 // chunker gives the account's way to cut files into blocks.
 func (a *account) chunker() (*chunk.Chunker, error) {

@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"replication":               {"crdt", "replication/wire", "replication/chunk"},
 	"replication/seal":          {"crdt", "replication/chunk", "replication/group"},
 	"replication/seal/sealtest": {"crdt", "replication/chunk", "replication/group", "replication/seal"},
-	"replication/deposit":       {"crdt", "replication", "replication/group", "replication/seal", "replication/wire"},
+	"replication/deposit":       {"crdt", "replication", "replication/chunk", "replication/group", "replication/seal", "replication/wire"},
 	"node/stat":                 {},
 	"node/store":                {"crdt", "replication/chunk", "node/stat"},
 	"node/disk":                 {"replication/chunk", "node/stat"},
@@ -29,15 +29,21 @@ var mayImport = map[string][]string{
 	"node/plan":                 {"crdt", "node/stat"},
 	"node/mesh":                 {},
 	"node/config":               {},
+	"node/restore":              {},
 	"node/api":                  {"node/config"},
 	"node": {
 		"crdt", "replication", "replication/wire", "replication/chunk", "replication/group",
-		"node/stat", "node/store", "node/disk", "node/plan", "node/mesh", "node/config", "node/api",
+		"replication/seal", "replication/deposit",
+		"node/stat", "node/store", "node/disk", "node/plan", "node/mesh", "node/config", "node/api", "node/restore",
 	},
 	"relay/pack":    {},
 	"relay/archive": {"crdt", "replication/seal", "replication/group"},
 	"relay":         {"crdt", "relay/archive", "replication", "replication/group", "replication/seal", "replication/wire"},
+	"relay/daemon":  {"relay", "relay/archive", "relay/pack", "replication/group", "replication/seal", "replication/wire", "node/api", "node/config", "node/mesh"},
 	"cmd/sheaf":     {"node", "node/api", "node/config"},
+	"cmd/sheaf-relay": {
+		"relay/daemon", "node/api", "node/config", "node/mesh",
+	},
 }
 
 // pure lists the packages that decide: they may not touch disk, network, clock

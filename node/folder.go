@@ -37,6 +37,10 @@ type Folder struct {
 	log   *changeLog
 	o     folderOptions
 
+	stored bool    // no disk shows it: see stored.go
+	mirror *mirror // it is the backup of a folder on another device; else nil
+	source bool    // its directory is backed up: it is read, and nothing is written to it
+
 	kicked   chan struct{}              // the index has moved, or something may be possible now
 	sources  atomic.Uint64              // times that peers came or told of more
 	calls    chan func(context.Context) // to be run by the control goroutine
@@ -246,7 +250,9 @@ func (f *Folder) serve(ctx context.Context) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.watcher.Run(ctx) })
 	group.Go(func() error { return f.control(ctx) })
-	group.Go(func() error { return f.scrub(ctx, f.o.rehash) })
+	if !f.source { // what rots there is a version like any other, and those before it are kept
+		group.Go(func() error { return f.scrub(ctx, f.o.rehash) })
+	}
 	return group.Wait()
 }
 
@@ -428,7 +434,7 @@ func (f *Folder) step(w *work) (busy bool, wake time.Time, err error) {
 		}
 	}
 	recording := !f.isFresh()
-	applying := recording && !f.isPaused()
+	applying := recording && !f.isPaused() && !f.source
 	if recording {
 		if err := f.rebuilding(w.ctx); err != nil {
 			return false, wake, err

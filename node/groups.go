@@ -74,6 +74,10 @@ func (n *Node) exchangeStatements(ctx context.Context, peer mesh.DeviceID) {
 
 // serveGroups is the other side of exchangeStatements: both sides do the same.
 func (n *Node) serveGroups(_ context.Context, peer mesh.DeviceID, s mesh.Stream) {
+	if n.isRelay(peer) {
+		_ = s.Reset() // what a relay is told it is told as one
+		return
+	}
 	if _, err := n.converse(newTalk(s)); err != nil {
 		n.log.Debug("exchange statements", "device", n.account.name(peer), "err", err)
 		_ = s.Reset()
@@ -140,7 +144,7 @@ func (n *Node) hearBatches(t *talk) error {
 		if !ok {
 			return fmt.Errorf("statements were to follow: %w", group.ErrMalformed)
 		}
-		if err := n.account.takeBatch(b); err != nil {
+		if _, err := n.account.takeBatch(b); err != nil {
 			n.log.Warn("statements refused", "err", err)
 		}
 		if !b.More {
@@ -150,8 +154,8 @@ func (n *Node) hearBatches(t *talk) error {
 	return fmt.Errorf("statements without end: %w", group.ErrMalformed)
 }
 
-// takeBatch adds the statements of a batch.
-func (a *account) takeBatch(b group.Batch) error {
+// takeBatch adds the statements of a batch, and gives those that were new.
+func (a *account) takeBatch(b group.Batch) ([]group.Statement, error) {
 	var list []group.Statement
 	var bad error
 	for _, raw := range b.Statements {
@@ -162,7 +166,8 @@ func (a *account) takeBatch(b group.Batch) error {
 		}
 		list = append(list, s)
 	}
-	return errors.Join(bad, a.take(list))
+	added, err := a.take(list)
+	return added, errors.Join(bad, err)
 }
 
 // farewellTime is how long a device that is being removed may take to hear of
@@ -224,7 +229,7 @@ func (n *Node) tell(ctx context.Context, s mesh.Stream) (news bool, err error) {
 // admits tells whether a device may connect: a member, and for a moment one that is
 // just being removed, so that it can be told. Nothing else is said to it.
 func (n *Node) admits(id mesh.DeviceID) bool {
-	if n.account.member(id) {
+	if n.account.member(id) || n.isRelay(id) {
 		return true
 	}
 	n.mu.Lock()

@@ -37,6 +37,11 @@ type description struct {
 	Name    string              `json:"name"`
 	Account string              `json:"account"` // group ID, hex
 	Folders []folderDescription `json:"folders"`
+	// Relays are addresses of relays that were named when the device was set up, each with
+	// /p2p/ID, until the account's own list of them is here.
+	Relays []string `json:"relays,omitempty"`
+	// Recovered says that the device was made from the recovery phrase.
+	Recovered bool `json:"recovered,omitempty"`
 }
 
 // A folderDescription is one folder that this device keeps on its disk.

@@ -186,7 +186,7 @@ func (f *Folder) heard(ids []crdt.EntryID) {
 func (f *Folder) scanned(ctx context.Context) error {
 	for {
 		f.mu.Lock()
-		ok, changed := f.fresh || f.shown.rounds > 0, f.changed
+		ok, changed := f.stored || f.fresh || f.shown.rounds > 0, f.changed
 		f.mu.Unlock()
 		if ok {
 			return nil
@@ -232,6 +232,9 @@ func (x folderIndex) Heads() (heads crdt.VersionVector) {
 // Progress is how far our disk shows our index: all of it or, while something
 // is open, as far as when nothing was.
 func (x folderIndex) Progress() replication.Progress {
+	if x.f.stored {
+		return replication.Progress{Settled: x.f.index.Seq()}
+	}
 	x.f.mu.Lock()
 	defer x.f.mu.Unlock()
 	return replication.Progress{Settled: x.f.settled, Have: x.f.have}

@@ -50,7 +50,7 @@ func Init(ctx context.Context, o InitOptions) (InitResult, error) {
 	if err != nil {
 		return InitResult{}, err
 	}
-	if err := h.settle(o.Name, id, o.Dir, false); err != nil {
+	if err := h.settle(description{Name: o.Name}, id, o.Dir, false); err != nil {
 		return InitResult{}, setupError(err)
 	}
 	return InitResult{Device: keys.ID().String(), Account: id.String(), RecoveryPhrase: phrase}, nil
@@ -58,7 +58,7 @@ func Init(ctx context.Context, o InitOptions) (InitResult, error) {
 
 // settle ends the setting up of a home: the Sync folder, the description, and
 // last the mark that makes it a home.
-func (h home) settle(name string, account group.ID, dir string, fresh bool) error {
+func (h home) settle(d description, account group.ID, dir string, fresh bool) error {
 	folder := crdt.FolderID(group.State{Group: account}.FolderID(syncName))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the Sync folder: %w", err)
@@ -74,9 +74,8 @@ func (h home) settle(name string, account group.ID, dir string, fresh bool) erro
 	if err != nil {
 		return err
 	}
-	d := description{Name: name, Account: account.String(), Folders: []folderDescription{{
-		ID: hex.EncodeToString(folder[:]), Name: "Sync", Kind: syncName, Path: dir, Fresh: fresh,
-	}}}
+	d.Account = account.String()
+	d.Folders = []folderDescription{{ID: hex.EncodeToString(folder[:]), Name: "Sync", Kind: syncName, Path: dir, Fresh: fresh}}
 	if err := h.describe(d); err != nil {
 		return err
 	}

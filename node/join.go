@@ -1,13 +1,14 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,14 +61,21 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 		ctx, cancel = context.WithTimeout(ctx, o.Timeout)
 		defer cancel()
 	}
-	joined, preview, err := claim(ctx, o, h, keys, code)
+	a := asking{
+		log: o.Log, home: h, keys: keys, doors: doorsOf(code.Addresses, mesh.DeviceID(code.Inviter)), confirm: o.Confirm,
+		begin: func() (*group.Joiner, group.Hello, error) {
+			return group.NewJoiner(rand.Reader, code, keys, o.Name, group.ID{})
+		},
+	}
+	joined, preview, err := a.claim(ctx)
 	if err != nil {
 		return JoinResult{}, err
 	}
 	if err := h.write(statementsFile, encodeStatements(joined.Log.Statements()), 0o600); err != nil {
 		return JoinResult{}, err
 	}
-	if err := h.settle(o.Name, joined.Log.Group(), o.Dir, true); err != nil {
+	d := description{Name: o.Name, Relays: relaysAmong(a.doors, joined.Log)}
+	if err := h.settle(d, joined.Log.Group(), o.Dir, true); err != nil {
 		return JoinResult{}, setupError(err)
 	}
 	return JoinResult{Device: keys.ID().String(), Account: joined.Log.Group().String(), Inviter: preview.Inviter}, nil
@@ -90,16 +98,60 @@ func (h home) joinerKeys() (group.Keys, error) {
 	return keys, h.write(keysFile, keys.Marshal(), 0o600)
 }
 
-// claim talks to the inviter until it has let this device in.
-func claim(ctx context.Context, o JoinOptions, h home, keys group.Keys, code group.Code) (joined group.Joined, preview group.Preview, err error) {
-	book, err := openAddressBook(h)
+// A door is where a device may ask to be let in: at the inviter, or at a relay that holds
+// the account's statements.
+type door struct {
+	address string // ends in /p2p/ID
+	id      mesh.DeviceID
+}
+
+// doorsOf gives the doors at addresses; one that names nobody is other's.
+func doorsOf(addresses []string, other mesh.DeviceID) (doors []door) {
+	for _, a := range addresses {
+		_, text, ok := strings.Cut(a, "/p2p/")
+		if !ok {
+			doors = append(doors, door{a + "/p2p/" + mesh.PeerID(other), other})
+			continue
+		}
+		if id, err := mesh.ParsePeerID(text); err == nil {
+			doors = append(doors, door{a, id})
+		}
+	}
+	return doors
+}
+
+// relaysAmong gives the addresses of doors that are no members of the account: relays.
+func relaysAmong(doors []door, log *group.Log) (list []string) {
+	state := log.Evaluate()
+	for _, d := range doors {
+		if _, member := state.Member(group.DeviceID(d.id)); !member {
+			list = append(list, d.address)
+		}
+	}
+	return list
+}
+
+// An asking is a device that asks to be let into an account.
+type asking struct {
+	log     *slog.Logger
+	home    home
+	keys    group.Keys
+	doors   []door
+	confirm func(inviter, what string) bool // nil: yes
+	begin   func() (*group.Joiner, group.Hello, error)
+}
+
+// claim talks to who is at the doors until one has let this device in.
+func (a *asking) claim(ctx context.Context) (joined group.Joined, preview group.Preview, err error) {
+	book, err := openAddressBook(a.home)
 	if err != nil {
 		return joined, preview, err
 	}
-	inviter := mesh.DeviceID(code.Inviter)
 	m, err := mesh.New(mesh.Config{
-		Key: keys.SigningKey(), JoinProtocol: joinProtocol, Book: book, Log: o.Log,
-		Allowed: func(id mesh.DeviceID) bool { return id == inviter },
+		Key: a.keys.SigningKey(), GuestProtocols: []string{joinProtocol}, Book: book, Log: a.log,
+		Allowed: func(id mesh.DeviceID) bool {
+			return slices.ContainsFunc(a.doors, func(d door) bool { return d.id == id })
+		},
 	})
 	if err != nil {
 		return joined, preview, err
@@ -109,35 +161,40 @@ func claim(ctx context.Context, o JoinOptions, h home, keys group.Keys, code gro
 	wait.Go(func() { _ = m.Run(running) })
 	defer wait.Wait()
 	defer stop()
-	var last error
 	for {
-		joined, preview, err = claimOnce(ctx, m, o, h, keys, code)
-		var again unreachableError
-		if err == nil || !errors.As(err, &again) {
-			return joined, preview, err
+		var last error
+		for _, d := range a.doors {
+			joined, preview, err = a.claimAt(ctx, m, d)
+			var again unreachableError
+			if err == nil || !errors.As(err, &again) {
+				return joined, preview, err
+			}
+			last = errors.Join(last, again.err)
 		}
-		last = again.err
+		if len(a.doors) == 0 {
+			return joined, preview, api.Errorf(api.ErrUsage, "have a new code made", "the code names no address")
+		}
 		pause := time.NewTimer(500 * time.Millisecond)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return joined, preview, api.Errorf(api.ErrTimeout, "see that the inviting device runs and is on the same network, then try again with the same code", "the inviting device was not reached: %w", last)
+			return joined, preview, api.Errorf(api.ErrTimeout, "see that the inviting device, or a relay of the account, runs and can be reached from here, then try again", "nobody who could let this device in was reached: %w", last)
 		}
 	}
 }
 
-// unreachableError says that the inviter was not reached this time.
+// unreachableError says that nobody was reached this time.
 type unreachableError struct{ err error }
 
 func (e unreachableError) Error() string { return e.err.Error() }
 
-func claimOnce(ctx context.Context, m *mesh.Mesh, o JoinOptions, h home, keys group.Keys, code group.Code) (joined group.Joined, preview group.Preview, err error) {
-	inviter := mesh.DeviceID(code.Inviter)
-	if err := reach(ctx, m, code); err != nil {
+// claimAt asks at one door.
+func (a *asking) claimAt(ctx context.Context, m *mesh.Mesh, d door) (joined group.Joined, preview group.Preview, err error) {
+	if _, err := m.Connect(ctx, d.address); err != nil {
 		return joined, preview, unreachableError{err}
 	}
-	s, err := m.Open(ctx, inviter, joinProtocol)
+	s, err := m.Open(ctx, d.id, joinProtocol)
 	switch {
 	case errors.Is(err, mesh.ErrRefused), errors.Is(err, mesh.ErrProtocol):
 		return joined, preview, api.Errorf(api.ErrRefused, "ask for a new code", "the inviting device expects nobody: the code was used, has expired or was revoked")
@@ -148,7 +205,7 @@ func claimOnce(ctx context.Context, m *mesh.Mesh, o JoinOptions, h home, keys gr
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	t := newTalk(s)
-	j, hello, err := group.NewJoiner(rand.Reader, code, keys, o.Name, group.ID{})
+	j, hello, err := a.begin()
 	if err != nil {
 		return joined, preview, codeError(err)
 	}
@@ -159,11 +216,11 @@ func claimOnce(ctx context.Context, m *mesh.Mesh, o JoinOptions, h home, keys gr
 	if err != nil {
 		return joined, preview, err
 	}
-	preview, proof, err := j.Offer(group.DeviceID(inviter), offer)
+	preview, proof, err := j.Offer(group.DeviceID(d.id), offer)
 	if err != nil {
 		return joined, preview, codeError(err)
 	}
-	if o.Confirm != nil && !o.Confirm(preview.Inviter, "one person's devices") {
+	if a.confirm != nil && !a.confirm(preview.Inviter, "one person's devices") {
 		return joined, preview, api.Errorf(api.ErrRefused, "run it again to join", "not joined")
 	}
 	if err := t.say(proof); err != nil {
@@ -183,7 +240,7 @@ func claimOnce(ctx context.Context, m *mesh.Mesh, o JoinOptions, h home, keys gr
 		return joined, preview, codeError(err)
 	}
 	// Kept before it is delivered: what others hold of us, we hold.
-	if err := h.write(statementsFile, encodeStatements(joined.Log.Statements()), 0o600); err != nil {
+	if err := a.home.write(statementsFile, encodeStatements(joined.Log.Statements()), 0o600); err != nil {
 		return joined, preview, err
 	}
 	if err := t.say(delivery); err != nil {
@@ -196,26 +253,6 @@ func claimOnce(ctx context.Context, m *mesh.Mesh, o JoinOptions, h home, keys gr
 		return joined, preview, api.Errorf(api.ErrRefused, "ask for a new code", "the account has new keys since this code was made")
 	}
 	return joined, preview, nil
-}
-
-// reach connects to the inviter at one of the addresses in the code.
-func reach(ctx context.Context, m *mesh.Mesh, code group.Code) error {
-	var errs []error
-	suffix := "/p2p/" + mesh.PeerID(mesh.DeviceID(code.Inviter))
-	for _, a := range code.Addresses {
-		if !bytes.Contains([]byte(a), []byte("/p2p/")) {
-			a += suffix
-		}
-		_, err := m.Connect(ctx, a)
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	if len(errs) == 0 {
-		return errors.New("the code names no address")
-	}
-	return errors.Join(errs...)
 }
 
 // hearAs hears a message of one kind; a refusal is an error for a person.

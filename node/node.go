@@ -23,6 +23,7 @@ import (
 	"sheaf/node/plan"
 	"sheaf/node/store"
 	"sheaf/replication"
+	"sheaf/replication/chunk"
 	"sheaf/replication/wire"
 )
 
@@ -44,16 +45,20 @@ type Node struct {
 	log     *slog.Logger
 	started time.Time
 
-	account   *account
-	db        *store.Store
-	mesh      *mesh.Mesh
-	fetcher   *replication.Fetcher
-	folders   []*Folder
-	changelog *changeLog
-	events    *eventLog
-	book      *addressBook
-	replicas  *replicaNames
-	joins     *joinLimit
+	account     *account
+	db          *store.Store
+	mesh        *mesh.Mesh
+	fetcher     *replication.Fetcher
+	chunker     *chunk.Chunker
+	folders     []*Folder // on this device's disks, in step with its other devices'
+	stored      []*Folder // the account's, on no disk
+	books       *relayBooks
+	relayBlocks *relayBlocks
+	changelog   *changeLog
+	events      *eventLog
+	book        *addressBook
+	replicas    *replicaNames
+	joins       *joinLimit
 
 	// What sessions need of the account and the mesh, which a simulation has
 	// others for.
@@ -62,6 +67,10 @@ type Node struct {
 	timing     replication.Timing
 	deviceName func(replication.DeviceID) string
 	greet      func(ctx context.Context, peer replication.DeviceID) // on each connection, beside its session
+
+	relaysFolder, backupsFolder, archiveFolder *Folder // of stored
+
+	begun chan *ownBackup // to be run by runBackups
 
 	stop chan bool     // restart?
 	said chan struct{} // a person's word is to be passed on; holds one
@@ -74,6 +83,11 @@ type Node struct {
 	seen     map[replication.DeviceID]time.Time // when a peer was last connected
 	problems map[string]api.Problem             // of the node as a whole
 	leaving  map[mesh.DeviceID]chan struct{}    // being removed: closed when they have heard of it
+	relayIDs []mesh.DeviceID                    // of the relays that the account uses
+	links    map[mesh.DeviceID]*relayLink
+	backups  []*ownBackup             // of directories of this device
+	mirrors  map[crdt.EntryID]*Folder // of other devices' backups, by what stands for each among the backups
+	parting  []*Folder                // of backups that were removed: relays are to hear of it
 }
 
 var _ api.Node = (*Node)(nil)
@@ -97,6 +111,7 @@ func Open(_ context.Context, o Options) (n *Node, err error) {
 	}
 	n = &Node{
 		home: h, cfg: cfg, o: o, log: o.Log, started: time.Now(), desc: desc,
+		begun: make(chan *ownBackup), links: make(map[mesh.DeviceID]*relayLink), mirrors: make(map[crdt.EntryID]*Folder),
 		stop: make(chan bool, 1), said: make(chan struct{}, 1), leaving: make(map[mesh.DeviceID]chan struct{}), events: newEventLog(), joins: newJoinLimit(), problems: make(map[string]api.Problem),
 		sessions: make(map[replication.DeviceID]*peerSession), seen: make(map[replication.DeviceID]time.Time),
 	}
@@ -125,6 +140,10 @@ func Open(_ context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	if err = n.recovered(n.db.Recovery()); err != nil {
+		return nil, err
+	}
+	n.books, n.relayBlocks = newRelayBooks(n.db, n.started), newRelayBlocks(n)
+	if err = n.openStored(); err != nil {
 		return nil, err
 	}
 	if err = n.openMesh(); err != nil {
@@ -168,7 +187,7 @@ func (n *Node) indexLost() error {
 	}
 	for i := range n.desc.Folders {
 		// One that has joined and met nobody yet has had nothing in step.
-		if d := &n.desc.Folders[i]; !d.Fresh {
+		if d := &n.desc.Folders[i]; !d.Fresh && d.Kind == syncName {
 			d.Fresh, d.Lost = true, time.Now().UnixNano()
 		}
 	}
@@ -183,8 +202,8 @@ func (n *Node) openMesh() (err error) {
 	n.mesh, err = n.listenAt(mesh.Config{
 		Key:  n.account.keys.SigningKey(),
 		MDNS: n.cfg.MDNS && !n.o.NoMDNS, Services: n.services,
-		Allowed: n.admits, Joining: n.account.inviting, JoinProtocol: joinProtocol,
-		Known: n.account.others, Book: n.book, Log: n.log,
+		Allowed: n.admits, Joining: n.account.inviting, GuestProtocols: []string{joinProtocol, wire.HostProtocol},
+		Known: func() []mesh.DeviceID { return append(n.account.others(), n.knownRelays()...) }, Book: n.book, Log: n.log,
 	}, listen)
 	if err != nil {
 		return api.Errorf(api.ErrFailed, "give other addresses with --listen, or see what uses these", "cannot listen: %w", err)
@@ -208,30 +227,21 @@ func (n *Node) openFolders() error {
 	if err != nil {
 		return api.Errorf(api.ErrFailed, "start another device of the account and let them connect; if that does not help, remove this device there and join anew", "%w", err)
 	}
-	for i, d := range n.desc.Folders {
-		raw, err := hex.DecodeString(d.ID)
-		if err != nil || len(raw) != len(crdt.FolderID{}) {
-			return fmt.Errorf("read %s: folder ID %q is none", n.home.path(deviceFile), d.ID)
-		}
-		id := crdt.FolderID(raw)
-		index, err := n.db.Folder(id)
+	n.chunker = chunker
+	for _, d := range n.desc.Folders {
+		f, err := n.newDiskFolder(d)
 		if err != nil {
 			return err
 		}
-		limits := plan.DefaultLimits()
-		limits.Window = massWindow
-		limits.Entries, limits.Share = n.cfg.Hold.Entries, float64(n.cfg.Hold.Percent)/100
-		f := newFolder(d, id, index, folderOptions{
-			open: disk.NewOS, watcher: n.watcher, hashers: runtime.GOMAXPROCS(0), boot: bootID(), author: n.desc.Name, chunker: chunker, fetch: n.fetcher.Fetch, limits: limits,
-			disk:  disk.Options{Device: n.desc.Name, Holder: n.holder(), Log: n.log, Floor: n.floor(d.Path)},
-			large: largeFile, scan: n.cfg.Scan.Interval, rehash: n.cfg.Scan.Rehash, watch: n.cfg.Watch, keep: n.cfg.Trash.Keep, keepMost: n.trashMost,
-			clock: time.Now, log: n.log, event: n.event, deviceOf: n.replicas.name, learn: n.replicas.learn,
-			remember: func(s standing) error { return n.rememberFolder(i, s) },
-			word:     n.spread,
-		})
-		f.db, f.log = n.db, n.changelog
-		n.replicas.own(index.Replica(), n.desc.Name)
-		n.folders = append(n.folders, f)
+		switch d.Kind {
+		case backupKind:
+			n.backups = append(n.backups, newBackup(f, d))
+		case partedKind:
+			f.stored = true
+			n.parting = append(n.parting, f)
+		default:
+			n.folders = append(n.folders, f)
+		}
 	}
 	words, err := n.words()
 	if err != nil {
@@ -243,6 +253,33 @@ func (n *Node) openFolders() error {
 		}
 	}
 	return nil
+}
+
+// newDiskFolder makes the folder that a description is of.
+func (n *Node) newDiskFolder(d folderDescription) (*Folder, error) {
+	raw, err := hex.DecodeString(d.ID)
+	if err != nil || len(raw) != len(crdt.FolderID{}) {
+		return nil, fmt.Errorf("read %s: folder ID %q is none", n.home.path(deviceFile), d.ID)
+	}
+	id := crdt.FolderID(raw)
+	index, err := n.db.Folder(id)
+	if err != nil {
+		return nil, err
+	}
+	limits := plan.DefaultLimits()
+	limits.Window = massWindow
+	limits.Entries, limits.Share = n.cfg.Hold.Entries, float64(n.cfg.Hold.Percent)/100
+	f := newFolder(d, id, index, folderOptions{
+		open: disk.NewOS, watcher: n.watcher, hashers: runtime.GOMAXPROCS(0), boot: bootID(), author: n.desc.Name, chunker: n.chunker, fetch: n.relayBlocks.fetch, limits: limits,
+		disk:  disk.Options{Device: n.desc.Name, Holder: n.holder(), Log: n.log, Floor: n.floor(d.Path)},
+		large: largeFile, scan: n.cfg.Scan.Interval, rehash: n.cfg.Scan.Rehash, watch: n.cfg.Watch, keep: n.cfg.Trash.Keep, keepMost: n.trashMost,
+		clock: time.Now, log: n.log, event: n.event, deviceOf: n.replicas.name, learn: n.replicas.learn,
+		remember: func(s standing) error { return n.rememberFolder(d.ID, s) },
+		word:     n.spread,
+	})
+	f.db, f.log = n.db, n.changelog
+	n.replicas.own(index.Replica(), n.desc.Name)
+	return f, nil
 }
 
 // holder says who this is, for a node that is refused a folder of ours.
@@ -301,6 +338,9 @@ func (n *Node) Run(ctx context.Context, ready func()) (err error) {
 	group.Go(func() error { return n.runPeers(ctx) })
 	group.Go(func() error { return n.mesh.Run(ctx) })
 	group.Go(func() error { return n.housekeep(ctx) })
+	group.Go(func() error { return n.runBackups(ctx) })
+	group.Go(func() error { return n.runRelays(ctx) })
+	group.Go(func() error { return n.relayBlocks.run(ctx) })
 	for _, f := range n.folders {
 		group.Go(func() error { return f.Run(ctx) })
 	}
@@ -351,21 +391,29 @@ func (n *Node) housekeep(ctx context.Context) error {
 	}
 }
 
-// folder gives a folder by its ID, nil for none.
+// folder gives a folder that this device shares with its others, by its ID; nil for
+// none.
 func (n *Node) folder(id crdt.FolderID) *Folder {
-	for _, f := range n.folders {
-		if f.id == id {
-			return f
+	for _, list := range [][]*Folder{n.folders, n.stored} {
+		for _, f := range list {
+			if f.id == id {
+				return f
+			}
 		}
 	}
 	return nil
 }
 
-func (n *Node) rememberFolder(i int, s standing) error {
+func (n *Node) clock() time.Time { return time.Now() }
+
+func (n *Node) rememberFolder(id string, s standing) error {
 	n.describing.Lock()
 	defer n.describing.Unlock()
-	d := &n.desc.Folders[i]
-	d.Fresh, d.Lost, d.Paused = s.Fresh, s.Lost, s.Paused
+	for i := range n.desc.Folders {
+		if d := &n.desc.Folders[i]; d.ID == id {
+			d.Fresh, d.Lost, d.Paused = s.Fresh, s.Lost, s.Paused
+		}
+	}
 	return n.home.describe(n.desc)
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ func (n *Node) disconnected(peer replication.DeviceID) {
 		return
 	}
 	s.end()
-	for _, f := range n.folders {
+	for _, f := range slices.Concat(n.folders, n.stored) {
 		f.left(peer)
 	}
 	n.log.Info("disconnected", "device", n.deviceName(peer))
@@ -134,7 +135,7 @@ func (n *Node) membersChanged(ctx context.Context, running *sync.WaitGroup) {
 // sessionFolders gives the folders as the session with a peer needs them.
 func (n *Node) sessionFolders(peer replication.DeviceID) []replication.Folder {
 	list := make([]replication.Folder, 0, len(n.folders))
-	for _, f := range n.folders {
+	for _, f := range slices.Concat(n.folders, n.stored) {
 		list = append(list, replication.Folder{Index: folderIndex{f, peer.String()}, Paused: f.isPaused()})
 	}
 	return list

@@ -17,12 +17,15 @@ import (
 )
 
 // Status implements api.Node.
-func (n *Node) Status(context.Context) (api.Status, error) {
+func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	s := api.Status{
 		Device:  api.Self{Name: n.account.name(n.mesh.ID()), ID: mesh.PeerID(n.mesh.ID()), Version: n.o.Version},
 		State:   api.Idle,
 		Started: n.started.UTC(),
-		Relays:  []api.Relay{},
+	}
+	var err error
+	if s.Relays, err = n.Relays(ctx); err != nil {
+		return s, err
 	}
 	traffic := n.fetcher.Traffic()
 	s.Traffic = api.Traffic{
@@ -31,7 +34,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	}
 	paused := len(n.folders) > 0
 	rank := map[api.State]int{api.Failing: 3, api.Syncing: 2, api.Scanning: 1}
-	for _, f := range n.folders {
+	for _, f := range n.diskFolders() {
 		folder, err := f.status()
 		if err != nil {
 			return s, err
@@ -122,8 +125,12 @@ func (f *Folder) status() (api.Folder, error) {
 	f.mu.Lock()
 	s := f.shown
 	f.mu.Unlock()
+	kind := syncName
+	if f.source {
+		kind = backupKind
+	}
 	out := api.Folder{
-		Name: f.name, Path: f.root, Kind: "sync", State: s.state, Files: st.Files + st.Symlinks, Directories: st.Directories,
+		Name: f.name, Path: f.root, Kind: kind, State: s.state, Files: st.Files + st.Symlinks, Directories: st.Directories,
 		Bytes: st.Bytes, NeedFiles: s.behind, NeedBytes: s.needed, Conflicts: st.Conflicts, Problems: f.listProblems(),
 	}
 	if f.isPaused() && s.state != api.Failing {
@@ -142,10 +149,15 @@ func (n *Node) Wait(ctx context.Context, o api.WaitOptions) error {
 			return err
 		}
 	}
-	if o.Relay {
-		return api.Errorf(api.ErrLater, "leave out --relay", "this account has no relay; relays need a later release")
+	if !o.Relay {
+		return nil
 	}
-	return nil
+	for _, b := range n.ownBackups() {
+		if err := b.f.quiesce(ctx, func() []replication.DeviceID { return nil }); err != nil {
+			return err
+		}
+	}
+	return n.awaitRelays(ctx)
 }
 
 // Addresses implements api.Node.
@@ -217,6 +229,7 @@ func (n *Node) InviteDevice(_ context.Context, expires time.Duration) (api.Invit
 	if err != nil {
 		return api.Invitation{}, statementError(err)
 	}
+	n.stir() // relays are to know the invite, so that it is good while this device is off
 	return api.Invitation{Code: text, Expires: until}, nil
 }
 
@@ -231,8 +244,22 @@ func (n *Node) inviteAddresses() []string {
 			out = append(out, strings.TrimSuffix(a, suffix))
 		}
 	}
+	// Relays let the new device in while this one is off.
+	relays, err := n.relayList()
+	if err != nil {
+		n.log.Error("list the relays", "err", err)
+	}
+	for _, r := range relays[:min(len(relays), maxInviteRelays)] {
+		if len(out)+maxInviteRelays > maxInviteAddresses {
+			out = out[:maxInviteAddresses-maxInviteRelays]
+		}
+		out = append(out, r.addresses[0])
+	}
 	return out
 }
+
+// maxInviteRelays is how many relays an invite names.
+const maxInviteRelays = 2
 
 // device finds a device of the account by its name or ID.
 func (n *Node) device(name string) (group.Member, error) {
@@ -317,7 +344,7 @@ func (n *Node) Resume(ctx context.Context, name string) error { return n.setPaus
 
 func (n *Node) setPaused(_ context.Context, name string, paused bool) error {
 	found := false
-	for _, f := range n.folders {
+	for _, f := range n.diskFolders() {
 		if name != "" && !strings.EqualFold(f.name, strings.Trim(name, "/")) {
 			continue
 		}
@@ -352,7 +379,7 @@ func (f *Folder) pause(paused, alone bool) error {
 // Holds implements api.Node.
 func (n *Node) Holds(context.Context) ([]api.Hold, error) {
 	var list []api.Hold
-	for _, f := range n.folders {
+	for _, f := range n.diskFolders() {
 		f.mu.Lock()
 		list = append(list, f.shownHolds...)
 		f.mu.Unlock()
@@ -391,7 +418,7 @@ func (n *Node) RevertHold(ctx context.Context, id string) error {
 }
 
 func (n *Node) onHold(ctx context.Context, id string, act func(*Folder, *holdRecord) error) error {
-	for _, f := range n.folders {
+	for _, f := range n.diskFolders() {
 		found := false
 		err := f.do(ctx, func(context.Context) error {
 			for _, h := range []*holdRecord{f.holds.out, f.holds.in} {

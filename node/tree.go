@@ -40,6 +40,12 @@ func (n *Node) folderAt(p string) (*Folder, string, error) {
 			return f, rest, nil
 		}
 	}
+	switch "/" + first {
+	case "/" + n.backupsFolder.name:
+		return n.backupAt(rest)
+	case archiveTop:
+		return n.archiveFolder, rest, nil
+	}
 	return nil, "", notFound(p)
 }
 
@@ -61,7 +67,7 @@ func find(r *store.Reader, p string) (crdt.EntryID, bool, error) {
 
 // List implements api.Node.
 func (n *Node) List(ctx context.Context, p string, recursive bool, page api.Page) (api.Listing, error) {
-	f, inside, err := n.folderAt(p)
+	f, inside, err := n.keptAt(ctx, p)
 	if err != nil {
 		return api.Listing{}, err
 	}
@@ -104,7 +110,7 @@ const maxPage = 10_000
 func (n *Node) listTop(ctx context.Context, recursive bool, page api.Page) (api.Listing, error) {
 	l := api.Listing{Path: "/"}
 	resume, inside, _ := strings.Cut(page.After, "/")
-	for _, f := range n.folders {
+	for _, f := range slices.Concat(n.folders, []*Folder{n.backupsFolder, n.archiveFolder}) {
 		if resume != "" && f.name != resume {
 			continue
 		}
@@ -271,6 +277,10 @@ func (f *Folder) entry(r *store.Reader, id crdt.EntryID, treePath string) (api.E
 		}
 	}
 	out.Modified = time.Unix(0, e.MTime()).UTC()
+	if f.stored {
+		out.State = api.EntryInStep
+		return out, nil
+	}
 	if known && base.Here {
 		out.State = api.EntryInStep
 		if bv := base.Entry.Shown(); bv != nil && v != nil {

@@ -134,6 +134,10 @@ func (n *Node) sayWords(ctx context.Context, peer mesh.DeviceID) {
 
 // serveWords hears a peer's words, and passes on what is new.
 func (n *Node) serveWords(ctx context.Context, peer mesh.DeviceID, s mesh.Stream) {
+	if n.isRelay(peer) {
+		_ = s.Reset() // it has no say
+		return
+	}
 	r := bufio.NewReader(s)
 	news := false
 	for range maxWords + 1 {

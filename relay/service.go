@@ -23,6 +23,7 @@ type ArchiveService struct {
 	Archive *archive.Archive
 	Program string // name and version, for people
 	Log     *slog.Logger
+	Heard   func(group.ID) // called when new statements of a group have come; may be nil
 	Timing  Timing
 }
 
@@ -255,8 +256,12 @@ func (c *conversation) say(m *wire.ArchiveSay) (*wire.ArchiveDown, error) {
 				}
 				list = append(list, st)
 			}
-			if _, err := c.s.Archive.Hear(c.group, list); err != nil {
+			added, err := c.s.Archive.Hear(c.group, list)
+			if err != nil {
 				return nil, err
+			}
+			if len(added) > 0 && c.s.Heard != nil {
+				c.s.Heard(c.group)
 			}
 		default:
 			return nil, &refusal{wire.CodeBad, fmt.Errorf("a %T is no part of an exchange of statements", msg)}

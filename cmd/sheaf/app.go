@@ -32,6 +32,8 @@ type app struct {
 type backend struct {
 	init func(ctx context.Context, o initOptions) (initResult, error)
 	join func(ctx context.Context, o joinOptions) (joinResult, error)
+	// recover makes the device one of an account by its recovery phrase.
+	recover func(ctx context.Context, o recoverOptions) (joinResult, error)
 	// run runs the node of a home until ctx ends or the node is told to stop;
 	// api.ErrRestart says that it is to be started again.
 	run func(ctx context.Context, o runOptions, ready func()) error
@@ -52,11 +54,16 @@ type joinOptions struct {
 	Confirm               func(inviter, what string) bool
 }
 
+type recoverOptions struct {
+	Home, Name, Dir, Phrase, Relay string
+	Timeout                        time.Duration
+}
+
 // A joinResult is what `sheaf join --json` prints.
 type joinResult struct {
 	Device  string `json:"device"`
 	Account string `json:"account"`
-	Inviter string `json:"inviter"`
+	Inviter string `json:"inviter,omitempty"`
 }
 
 type runOptions struct {

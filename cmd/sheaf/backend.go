@@ -19,6 +19,10 @@ func realBackend() backend {
 			})
 			return joinResult{Device: r.Device, Account: r.Account, Inviter: r.Inviter}, err
 		},
+		recover: func(ctx context.Context, o recoverOptions) (joinResult, error) {
+			r, err := node.Recover(ctx, node.RecoverOptions{Home: o.Home, Name: o.Name, Dir: o.Dir, Phrase: o.Phrase, Relay: o.Relay, Timeout: o.Timeout})
+			return joinResult{Device: r.Device, Account: r.Account}, err
+		},
 		run: func(ctx context.Context, o runOptions, ready func()) error {
 			n, err := node.Open(ctx, node.Options{
 				Home: o.Home, Listen: o.Listen, NoMDNS: o.NoMDNS, API: o.API, Version: o.Version, Log: o.Log,

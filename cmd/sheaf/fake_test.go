@@ -65,6 +65,12 @@ func fakeBackend(env func(string) string) backend {
 			}
 			return joinResult{"DEVICE-" + o.Name, "ACCOUNT", "laptop"}, setUp(o.Home)
 		},
+		recover: func(_ context.Context, o recoverOptions) (joinResult, error) {
+			if len(strings.Fields(o.Phrase)) != 24 || o.Relay == "" {
+				return joinResult{}, api.Errorf(api.ErrUsage, "type all 24 words", "the recovery phrase is incomplete")
+			}
+			return joinResult{Device: "DEVICE-" + o.Name, Account: "ACCOUNT"}, setUp(o.Home)
+		},
 		run: func(ctx context.Context, o runOptions, ready func()) error {
 			if _, err := os.Stat(filepath.Join(o.Home, "device")); err != nil {
 				return api.Errorf(api.ErrUsage, "run `sheaf init`", "there is no device in %s", o.Home)
@@ -236,6 +242,71 @@ func (n *fakeNode) RestoreTrash(_ context.Context, ids []string, to string) ([]s
 
 func (n *fakeNode) EmptyTrash(_ context.Context, ids []string) (int, int64, error) {
 	return max(1, len(ids)), 99, n.fail
+}
+
+func (n *fakeNode) Relays(context.Context) ([]api.Relay, error) {
+	return []api.Relay{{Name: "nas", ID: "12D3KooWNas", Connected: true, StoredThrough: then, QuotaBytes: 100_000_000_000, UsedBytes: 5_000_000, Problems: []api.Problem{{What: "the quota is used up", Remedy: "ask for more"}}}}, n.fail
+}
+
+func (n *fakeNode) AddRelay(_ context.Context, code string) (api.Relay, error) {
+	if n.fail == nil && code != "GOOD" {
+		return api.Relay{}, api.Errorf(api.ErrUsage, "copy it whole", "the code is mistyped")
+	}
+	return api.Relay{Name: "nas"}, n.fail
+}
+
+func (n *fakeNode) RemoveRelay(_ context.Context, name string) error {
+	if n.fail == nil && name != "nas" {
+		return api.Errorf(api.ErrNotFound, "see `sheaf relay list`", "there is no relay %q", name)
+	}
+	return n.fail
+}
+
+func (n *fakeNode) Backups(context.Context) ([]api.Backup, error) {
+	return []api.Backup{
+		{Name: "docs", Device: "laptop", Path: "/Backups/laptop/docs", Source: "/home/me/docs", State: api.BackupStoring, Files: 3, Bytes: 2048, StoredThrough: then, Waiting: 1},
+		{Name: "photos", Device: "phone", Path: "/Backups/phone/photos", State: api.BackupElsewhere, Files: 1, Bytes: 99, SeenThrough: then},
+	}, n.fail
+}
+
+func (n *fakeNode) AddBackup(_ context.Context, dir, name string) (api.Backup, error) {
+	return api.Backup{Source: dir, Path: "/Backups/laptop/" + name}, n.fail
+}
+
+func (n *fakeNode) RemoveBackup(_ context.Context, name string, _ bool) error {
+	if n.fail == nil && name != "docs" {
+		return api.Errorf(api.ErrNotFound, "see `sheaf backup list`", "there is no backup %q", name)
+	}
+	return n.fail
+}
+
+func (n *fakeNode) History(context.Context, string) ([]api.Version, error) {
+	return []api.Version{
+		{ID: "bb22", At: then, Device: "phone", Bytes: 7, Current: true, Whole: true}, {ID: "aa11", At: then, Device: "laptop", Bytes: 5},
+	}, n.fail
+}
+
+func (n *fakeNode) Restore(_ context.Context, o api.RestoreOptions) (api.Restored, error) {
+	r := api.Restored{To: "/restored", Files: 2, Bytes: 3000, There: 1}
+	if o.Version == "bad" {
+		r.Problems = []api.Problem{{Path: "a", What: "no relay has it", Remedy: "try later"}}
+	}
+	return r, n.fail
+}
+
+func (n *fakeNode) Copy(_ context.Context, from []string, to string, _ bool) (api.Copied, error) {
+	var out []string
+	for _, p := range from {
+		out = append(out, to+"/"+filepath.Base(p))
+	}
+	return api.Copied{Paths: out}, n.fail
+}
+
+func (n *fakeNode) Remove(_ context.Context, path string, recursive bool) error {
+	if n.fail == nil && !recursive {
+		return api.Errorf(api.ErrConflict, "use -r", "%s is not empty", path)
+	}
+	return n.fail
 }
 
 func (n *fakeNode) Why(_ context.Context, path string) (api.Why, error) {

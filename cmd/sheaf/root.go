@@ -68,6 +68,7 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: "setup", Title: "Set up and run:"},
 		&cobra.Group{ID: "look", Title: "See how things are:"},
 		&cobra.Group{ID: "files", Title: "Files:"},
+		&cobra.Group{ID: "kept", Title: "Relays, backups and the archive:"},
 		&cobra.Group{ID: "admin", Title: "Devices and settings:"},
 	)
 	root.SetHelpCommandGroupID("admin")
@@ -76,6 +77,7 @@ func (a *app) root() *cobra.Command {
 		"setup": {a.initCommand(), a.joinCommand(), a.recoverCommand(), a.upCommand(), a.downCommand(), a.restartCommand(), a.serviceCommand()},
 		"look":  {a.statusCommand(), a.waitCommand(), a.doctorCommand(), a.whyCommand(), a.logCommand(), a.webCommand()},
 		"files": {a.lsCommand(), a.conflictsCommand(), a.trashCommand(), a.holdCommand(), a.pauseCommand(), a.resumeCommand()},
+		"kept":  {a.relayCommand(), a.backupCommand(), a.restoreCommand(), a.historyCommand(), a.archiveCommand(), a.cpCommand(), a.mvCommand(), a.rmCommand()},
 		"admin": {a.deviceCommand(), a.peerCommand(), a.addressCommand(), a.configCommand(), a.versionCommand(), a.manCommand(root)},
 	} {
 		for _, c := range cmds {

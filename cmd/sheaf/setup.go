@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -114,19 +115,65 @@ func (a *app) joinCommand() *cobra.Command {
 }
 
 func (a *app) recoverCommand() *cobra.Command {
-	var name, dir, relay string
+	var o recoverOptions
+	timeout := span(time.Minute)
 	c := &cobra.Command{
-		Use: "recover", Short: "Recover an account with its phrase (in a later release)", Args: cobra.NoArgs,
-		Long:    "Will read the 24-word phrase from the input and make this device one of the account. This release cannot yet.",
-		Example: example("sheaf recover --name newlaptop < phrase.txt"),
-		RunE: func(*cobra.Command, []string) error {
-			return api.Errorf(api.ErrLater, "keep the phrase: the release that can recover takes it as it is; until then join from a device that is left", "recover needs a later release")
+		Use: "recover", Short: "Recover an account with its phrase", Args: cobra.NoArgs,
+		Long: "Reads the 24-word recovery phrase from the input and makes this device one of the account, when every other device is\n" +
+			"lost or out of reach. A relay that keeps things for the account (--relay, with a code from `sheaf-relay invite` or an\n" +
+			"address from `sheaf-relay address`) or a device that is left knows the account. After `sheaf up`, Sync comes back by\n" +
+			"itself, and `sheaf backup list` shows what there is to restore.",
+		Example: example("sheaf recover --name newlaptop --relay /ip4/192.0.2.7/tcp/22122/p2p/12D3KooW... < phrase.txt"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := a.place(&o.Home, &o.Name, &o.Dir); err != nil {
+				return err
+			}
+			if o.Timeout = time.Duration(timeout); o.Timeout == 0 {
+				return usage(c, "--timeout must be above 0")
+			}
+			if a.terminal.in {
+				a.note("Type the 24 words, in their order, on one line:")
+			}
+			var err error
+			if o.Phrase, err = readPhrase(a.in); err != nil {
+				return err
+			}
+			unlock, err := a.alone()
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			r, err := a.backend.recover(c.Context(), o)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.answerJSON(r)
+			}
+			return a.line("Device %s is one of account %s now; it syncs %s.\nNext: sheaf up, then sheaf backup list", printable(o.Name), r.Account, printable(o.Dir))
 		},
 	}
-	c.Flags().StringVar(&name, "name", "", "what to call this device")
-	c.Flags().StringVar(&dir, "dir", "", "the folder to sync (default: ~/Sync)")
-	c.Flags().StringVar(&relay, "relay", "", "a relay to ask")
-	return c
+	c.Flags().StringVar(&o.Name, "name", "", "what to call this device (default: the host's name)")
+	c.Flags().StringVar(&o.Dir, "dir", "", "the folder to sync (default: ~/Sync)")
+	c.Flags().StringVar(&o.Relay, "relay", "", "a relay's code or address, or the address of a device that is left")
+	c.Flags().Var(&timeout, "timeout", "how long to try")
+	return a.answers(c)
+}
+
+// readPhrase reads words from lines of input until there are 24 of them, or no more.
+func readPhrase(r io.Reader) (string, error) {
+	var words []string
+	for range 24 {
+		line, err := readLine(r)
+		if err != nil {
+			return "", err
+		}
+		words = append(words, strings.Fields(line)...)
+		if len(words) >= 24 || line == "" {
+			break
+		}
+	}
+	return strings.Join(words, " "), nil
 }
 
 func (a *app) webCommand() *cobra.Command {

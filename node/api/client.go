@@ -38,17 +38,7 @@ var _ Node = (*Client)(nil)
 
 // NewClient makes a client for the node of a home. It does not connect yet.
 func NewClient(home string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		path, err := socketAt(home)
-		if err != nil {
-			return nil, err
-		}
-		target := dialable(path)
-		if target == "" {
-			return nil, errNoSocket
-		}
-		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", target)
-	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return DialSocket(ctx, home) }
 	return &Client{home: home, http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 2}}}
 }
 
@@ -179,6 +169,68 @@ func (c *Client) RestoreTrash(ctx context.Context, ids []string, to string) ([]s
 func (c *Client) EmptyTrash(ctx context.Context, ids []string) (int, int64, error) {
 	a, err := call[emptyAnswer](ctx, c, http.MethodPost, "/trash/empty", emptyRequest{IDs: ids, All: len(ids) == 0})
 	return a.Items, a.Bytes, err
+}
+
+// Relays is Node's.
+func (c *Client) Relays(ctx context.Context) ([]Relay, error) {
+	return fetch[[]Relay](ctx, c, "/relays", nil)
+}
+
+// AddRelay is Node's.
+func (c *Client) AddRelay(ctx context.Context, code string) (Relay, error) {
+	return call[Relay](ctx, c, http.MethodPost, "/relays", codeRequest{code})
+}
+
+// RemoveRelay is Node's.
+func (c *Client) RemoveRelay(ctx context.Context, name string) error {
+	return c.tell(ctx, http.MethodDelete, "/relays/"+url.PathEscape(name), nil)
+}
+
+// Backups is Node's.
+func (c *Client) Backups(ctx context.Context) ([]Backup, error) {
+	return fetch[[]Backup](ctx, c, "/backups", nil)
+}
+
+// AddBackup is Node's.
+func (c *Client) AddBackup(ctx context.Context, dir, name string) (Backup, error) {
+	return call[Backup](ctx, c, http.MethodPost, "/backups", backupRequest{dir, name})
+}
+
+// RemoveBackup is Node's.
+func (c *Client) RemoveBackup(ctx context.Context, name string, keep bool) error {
+	q := url.Values{"name": {name}}
+	if keep {
+		q.Set("keep", "true")
+	}
+	return c.tell(ctx, http.MethodDelete, "/backups?"+q.Encode(), nil)
+}
+
+// History is Node's.
+func (c *Client) History(ctx context.Context, path string) ([]Version, error) {
+	return fetch[[]Version](ctx, c, "/history", url.Values{"path": {path}})
+}
+
+// Restore is Node's.
+func (c *Client) Restore(ctx context.Context, o RestoreOptions) (Restored, error) {
+	return call[Restored](ctx, c, http.MethodPost, "/restore", keptRequest{o.Path, o.To, o.Version, o.At})
+}
+
+// Copy is Node's.
+func (c *Client) Copy(ctx context.Context, from []string, to string, move bool) (Copied, error) {
+	path := "/copy"
+	if move {
+		path = "/move"
+	}
+	return call[Copied](ctx, c, http.MethodPost, path, copyRequest{from, to})
+}
+
+// Remove is Node's.
+func (c *Client) Remove(ctx context.Context, path string, recursive bool) error {
+	q := url.Values{"path": {path}}
+	if recursive {
+		q.Set("recursive", "true")
+	}
+	return c.tell(ctx, http.MethodDelete, "/content?"+q.Encode(), nil)
 }
 
 // Why is Node's.

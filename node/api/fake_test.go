@@ -124,6 +124,46 @@ func (f *fakeNode) EmptyTrash(_ context.Context, ids []string) (int, int64, erro
 	return 2, 2048, f.call("EmptyTrash", ids)
 }
 
+func (f *fakeNode) Relays(context.Context) ([]Relay, error) {
+	return []Relay{{Name: "nas", ID: "12D3KooWNas", Connected: true, StoredThrough: day1, QuotaBytes: 100, UsedBytes: 7, Problems: []Problem{{"", "full", "more"}}}}, f.call("Relays")
+}
+
+func (f *fakeNode) AddRelay(_ context.Context, code string) (Relay, error) {
+	return Relay{Name: "nas", Problems: []Problem{}}, f.call("AddRelay", code)
+}
+
+func (f *fakeNode) RemoveRelay(_ context.Context, name string) error {
+	return f.call("RemoveRelay", name)
+}
+
+func (f *fakeNode) Backups(context.Context) ([]Backup, error) {
+	return []Backup{{"Documents", "laptop", "/Backups/laptop/Documents", "/home/me/Documents", BackupStored, 3, 5, day1, day2, 1, []Problem{}}}, f.call("Backups")
+}
+
+func (f *fakeNode) AddBackup(_ context.Context, dir, name string) (Backup, error) {
+	return Backup{Name: name, Source: dir, State: BackupScanning, Problems: []Problem{}}, f.call("AddBackup", dir, name)
+}
+
+func (f *fakeNode) RemoveBackup(_ context.Context, name string, keep bool) error {
+	return f.call("RemoveBackup", name, keep)
+}
+
+func (f *fakeNode) History(_ context.Context, path string) ([]Version, error) {
+	return []Version{{"abc", day1, day2, "laptop", 3, day1, true, false, true}}, f.call("History", path)
+}
+
+func (f *fakeNode) Restore(_ context.Context, o RestoreOptions) (Restored, error) {
+	return Restored{o.To, 1, 2, 3, 4, []Problem{{"a", "b", "c"}}}, f.call("Restore", o)
+}
+
+func (f *fakeNode) Copy(_ context.Context, from []string, to string, move bool) (Copied, error) {
+	return Copied{from, 1, 2}, f.call("Copy", from, to, move)
+}
+
+func (f *fakeNode) Remove(_ context.Context, path string, recursive bool) error {
+	return f.call("Remove", path, recursive)
+}
+
 func (f *fakeNode) Why(_ context.Context, path string) (Why, error) {
 	return Why{
 		Path: path, Summary: "it waits", Kind: "file", Size: 5, Modified: day1, State: EntryWaiting, Version: "abc",
@@ -233,6 +273,25 @@ func everyCall(ctx context.Context, n Node) map[string][]any {
 	put("EmptyTrash all", count, bytes, err)
 	count, bytes, err = n.EmptyTrash(ctx, []string{"1"})
 	put("EmptyTrash", count, bytes, err)
+	relays, err := n.Relays(ctx)
+	put("Relays", relays, err)
+	relay, err := n.AddRelay(ctx, "sheaf-relay-abc")
+	put("AddRelay", relay, err)
+	put("RemoveRelay", n.RemoveRelay(ctx, "n/a s"))
+	backups, err := n.Backups(ctx)
+	put("Backups", backups, err)
+	backup, err := n.AddBackup(ctx, "/home/me/Documents", "docs")
+	put("AddBackup", backup, err)
+	put("RemoveBackup", n.RemoveBackup(ctx, "/Backups/laptop/a&b", true))
+	versions, err := n.History(ctx, "/Backups/laptop/a b")
+	put("History", versions, err)
+	restored, err := n.Restore(ctx, RestoreOptions{"/Backups/laptop", "/tmp/x", "abc", day2})
+	put("Restore", restored, err)
+	copied, err := n.Copy(ctx, []string{"/Backups/x", "/home/y"}, "/Archive", false)
+	put("Copy", copied, err)
+	copied, err = n.Copy(ctx, []string{"/Archive/x"}, "/Archive/y", true)
+	put("Copy move", copied, err)
+	put("Remove", n.Remove(ctx, "/Archive/x&y", true))
 	why, err := n.Why(ctx, "/Sync/a&b")
 	put("Why", why, err)
 	holds, err := n.Holds(ctx)

@@ -24,10 +24,18 @@ var bodies = map[string]string{
 	"POST /api/v1/trash/empty":         `{"ids":["1"]}`,
 	"PUT /api/v1/config/{name}":        `{"value":"true"}`,
 	"POST /api/v1/stop":                `{}`,
+	"POST /api/v1/relays":              `{"code":"sheaf-relay-abc"}`,
+	"POST /api/v1/backups":             `{"dir":"/home/me/Documents"}`,
+	"POST /api/v1/restore":             `{"path":"/Backups/laptop/Documents","to":"/tmp/x","at":"2026-11-01T12:00:00Z"}`,
+	"POST /api/v1/copy":                `{"from":["/home/me/a"],"to":"/Archive"}`,
+	"POST /api/v1/move":                `{"from":["/Archive/a"],"to":"/Archive/b"}`,
 }
 
 // queries holds what a route cannot do without.
-var queries = map[string]string{"GET /api/v1/why": "?path=/Sync/a"}
+var queries = map[string]string{
+	"GET /api/v1/why": "?path=/Sync/a", "GET /api/v1/history": "?path=/Sync/a",
+	"DELETE /api/v1/backups": "?name=Documents", "DELETE /api/v1/content": "?path=/Archive/a",
+}
 
 // fill gives a URL for a route's pattern.
 func (r route) url() string {
@@ -142,7 +150,7 @@ func TestDoor(t *testing.T) {
 // TestGetChangesNothing: by GET only what asks is called.
 func TestGetChangesNothing(t *testing.T) {
 	t.Parallel()
-	harmless := []string{"Status", "Addresses", "Devices", "List", "Conflicts", "Trash", "Why", "Holds", "Log", "Doctor", "Config", "Events"}
+	harmless := []string{"Status", "Addresses", "Devices", "List", "Conflicts", "Trash", "Why", "Holds", "Log", "Doctor", "Config", "Events", "Relays", "Backups", "History"}
 	f := newFake()
 	s := NewServer(f, Options{Token: rightToken})
 	for _, r := range s.every() {

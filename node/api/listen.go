@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -114,6 +115,23 @@ func (l *Listeners) listenSocket(home string) error {
 	return nil
 }
 
+// Socket gives the listener of the socket, for a program that answers to something else
+// than Server does.
+func (l *Listeners) Socket() net.Listener { return l.socket }
+
+// DialSocket connects to the socket of a home; ErrNotRunning if nobody answers there.
+func DialSocket(ctx context.Context, home string) (net.Conn, error) {
+	path, err := socketAt(home)
+	if err != nil {
+		return nil, err
+	}
+	target := dialable(path)
+	if target == "" {
+		return nil, errNoSocket
+	}
+	return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", target)
+}
+
 // TCPAddr gives the address of the TCP door with its true port, "" if there is
 // none.
 func (l *Listeners) TCPAddr() string {
@@ -162,3 +180,6 @@ func dialable(path string) string {
 	}
 	return path
 }
+
+// IsNoSocket tells whether an error of DialSocket is that there is no socket.
+func IsNoSocket(err error) bool { return errors.Is(err, errNoSocket) }

@@ -52,6 +52,30 @@ type Node interface {
 	// returns how many items and bytes that were.
 	EmptyTrash(ctx context.Context, ids []string) (n int, bytes int64, err error)
 
+	// Relays lists the relays that the account uses.
+	Relays(ctx context.Context) ([]Relay, error)
+	// AddRelay has all devices of the account use the relay whose code it is.
+	AddRelay(ctx context.Context, code string) (Relay, error)
+	// RemoveRelay has them use it no more. What it keeps stays there.
+	RemoveRelay(ctx context.Context, name string) error
+	// Backups lists the backups of all devices.
+	Backups(ctx context.Context) ([]Backup, error)
+	// AddBackup has relays keep a mirror of a directory of this device, from now on.
+	AddBackup(ctx context.Context, dir, name string) (Backup, error)
+	// RemoveBackup ends a backup and moves what is stored to the trash; with keep what
+	// is stored stays.
+	RemoveBackup(ctx context.Context, name string, keep bool) error
+	// History lists the versions of a file that relays keep, the newest first.
+	History(ctx context.Context, path string) ([]Version, error)
+	// Restore brings what relays keep back to this disk. It replaces nothing; done
+	// again, it goes on where it was.
+	Restore(ctx context.Context, o RestoreOptions) (Restored, error)
+	// Copy puts things of the tree, or of this disk, into a directory of the archive;
+	// with move, things of the archive are moved. It returns when a relay has them.
+	Copy(ctx context.Context, from []string, to string, move bool) (Copied, error)
+	// Remove deletes something of the archive: it is in the trash for a while.
+	Remove(ctx context.Context, path string, recursive bool) error
+
 	Why(ctx context.Context, path string) (Why, error)
 	Holds(ctx context.Context) ([]Hold, error)
 	// ReleaseHold lets a held mass change happen; RevertHold undoes it.

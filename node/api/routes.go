@@ -71,6 +71,23 @@ type (
 		Items int   `json:"items"`
 		Bytes int64 `json:"bytes"`
 	}
+	codeRequest struct {
+		Code string `json:"code" minLength:"1" maxLength:"8192" doc:"From sheaf-relay invite"`
+	}
+	backupRequest struct {
+		Dir  string `json:"dir" minLength:"1" maxLength:"32768" doc:"A directory of this device, in full"`
+		Name string `json:"name,omitempty" maxLength:"255" doc:"Absent: the directory's own"`
+	}
+	keptRequest struct {
+		Path    string    `json:"path" minLength:"1" maxLength:"32768" doc:"In the tree"`
+		To      string    `json:"to,omitempty" maxLength:"32768" doc:"On this disk; absent: where it was"`
+		Version string    `json:"version,omitempty" maxLength:"64"`
+		At      time.Time `json:"at,omitzero" doc:"As it was then"`
+	}
+	copyRequest struct {
+		From []string `json:"from" minItems:"1" maxItems:"10000" doc:"Paths of the tree; or, to copy, of this disk in full"`
+		To   string   `json:"to" minLength:"1" maxLength:"32768" doc:"A directory of the archive"`
+	}
 	settingRequest struct {
 		Value string `json:"value" maxLength:"4096" doc:"In the form of the configuration file, without quotes"`
 	}
@@ -151,8 +168,7 @@ func (s *Server) register(mux *http.ServeMux, version string) {
 		})
 	answer(s, api, http.MethodGet, "/relays", "relays", "The relays in use",
 		func(ctx context.Context, _ *none) ([]Relay, error) {
-			st, err := s.node.Status(ctx)
-			return st.Relays, err
+			return s.node.Relays(ctx)
 		})
 
 	answer(s, api, http.MethodGet, "/devices", "devices", "The devices of the account",
@@ -242,6 +258,65 @@ func (s *Server) register(mux *http.ServeMux, version string) {
 			}
 			n, bytes, err := s.node.EmptyTrash(ctx, r.Body.IDs)
 			return emptyAnswer{n, bytes}, err
+		})
+	answer(s, api, http.MethodPost, "/relays", "add-relay", "Have all devices use one more relay",
+		func(ctx context.Context, r *body[codeRequest]) (Relay, error) {
+			return s.node.AddRelay(ctx, r.Body.Code)
+		})
+	do(s, api, http.MethodDelete, "/relays/{name}", "remove-relay", "Use a relay no more",
+		func(ctx context.Context, r *named) error { return s.node.RemoveRelay(ctx, r.Name) })
+	answer(s, api, http.MethodGet, "/backups", "backups", "The backups of all devices",
+		func(ctx context.Context, _ *none) ([]Backup, error) { return s.node.Backups(ctx) })
+	answer(s, api, http.MethodPost, "/backups", "add-backup", "Back up a directory of this device",
+		func(ctx context.Context, r *body[backupRequest]) (Backup, error) {
+			return s.node.AddBackup(ctx, r.Body.Dir, r.Body.Name)
+		})
+	do(s, api, http.MethodDelete, "/backups", "remove-backup", "End a backup",
+		func(ctx context.Context, r *struct {
+			Name string `query:"name" required:"true" maxLength:"32768" doc:"Its name on this device, or its path in the tree"`
+			Keep bool   `query:"keep" doc:"Keep what is stored"`
+		}) error {
+			return s.node.RemoveBackup(ctx, r.Name, r.Keep)
+		})
+	answer(s, api, http.MethodGet, "/history", "history", "The versions of a file",
+		func(ctx context.Context, r *pathQuery) ([]Version, error) {
+			p, err := judgePath(r.Path)
+			if err != nil {
+				return nil, err
+			}
+			return s.node.History(ctx, p)
+		})
+	answer(s, api, http.MethodPost, "/restore", "restore", "Bring back to this disk what relays keep",
+		func(ctx context.Context, r *body[keptRequest]) (Restored, error) {
+			p, err := judgePath(r.Body.Path)
+			if err != nil {
+				return Restored{}, err
+			}
+			return s.node.Restore(ctx, RestoreOptions{Path: p, To: r.Body.To, Version: r.Body.Version, At: r.Body.At})
+		})
+	for _, c := range []struct {
+		path, id, what string
+		move           bool
+	}{{"/copy", "copy", "Put things into the archive", false}, {"/move", "move", "Move things of the archive", true}} {
+		answer(s, api, http.MethodPost, c.path, c.id, c.what,
+			func(ctx context.Context, r *body[copyRequest]) (Copied, error) {
+				to, err := judgePath(r.Body.To)
+				if err != nil {
+					return Copied{}, err
+				}
+				return s.node.Copy(ctx, r.Body.From, to, c.move)
+			})
+	}
+	do(s, api, http.MethodDelete, "/content", "remove", "Delete something of the archive",
+		func(ctx context.Context, r *struct {
+			Path      string `query:"path" required:"true" maxLength:"32768" doc:"In the tree"`
+			Recursive bool   `query:"recursive" doc:"A directory with all that is in it"`
+		}) error {
+			p, err := judgePath(r.Path)
+			if err != nil {
+				return err
+			}
+			return s.node.Remove(ctx, p, r.Recursive)
 		})
 	answer(s, api, http.MethodGet, "/holds", "holds", "Mass changes that wait for a word",
 		func(ctx context.Context, _ *none) ([]Hold, error) { return s.node.Holds(ctx) })

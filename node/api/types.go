@@ -78,13 +78,78 @@ type Peer struct {
 	LastSeen  time.Time `json:"last_seen,omitzero" doc:"When it was last connected; absent if never"`
 }
 
-// A Relay is an always-on relay or archive. There are none in this release.
+// A Relay is an always-on node that keeps, sealed, what is to outlive the devices.
 type Relay struct {
 	Name          string    `json:"name"`
+	ID            string    `json:"id" doc:"Its peer ID"`
 	Connected     bool      `json:"connected"`
-	StoredThrough time.Time `json:"stored_through,omitzero"`
-	QuotaBytes    int64     `json:"quota_bytes"`
-	UsedBytes     int64     `json:"used_bytes"`
+	StoredThrough time.Time `json:"stored_through,omitzero" doc:"When it last had durably stored all that this device has; absent if never since the node started"`
+	QuotaBytes    int64     `json:"quota_bytes" doc:"What the account may keep there"`
+	UsedBytes     int64     `json:"used_bytes" doc:"What it keeps there, sealed, the trash and versions included"`
+	Problems      []Problem `json:"problems"`
+}
+
+// How things are with a backup.
+const (
+	BackupStored    = "stored"    // relays have all of it
+	BackupStoring   = "storing"   // what was seen is on its way
+	BackupScanning  = "scanning"  // it is being looked through
+	BackupPaused    = "paused"    // by a person
+	BackupFailing   = "error"     // its directory is not there, or cannot be read
+	BackupElsewhere = "elsewhere" // of another device
+)
+
+// A Backup is a directory of a device of which relays keep a mirror.
+type Backup struct {
+	Name          string    `json:"name"`
+	Device        string    `json:"device" doc:"Whose directory it is"`
+	Path          string    `json:"path" doc:"Where it stands in the tree"`
+	Source        string    `json:"source" doc:"The directory; empty if it is on another device"`
+	State         string    `json:"state" enum:"stored,storing,scanning,paused,error,elsewhere"`
+	Files         int64     `json:"files"`
+	Bytes         int64     `json:"bytes"`
+	StoredThrough time.Time `json:"stored_through,omitzero" doc:"When a relay last had all of it durably; absent if never since the node started"`
+	SeenThrough   time.Time `json:"seen_through,omitzero" doc:"Of another device's: when it was last read from a relay"`
+	Waiting       int64     `json:"waiting_files" doc:"Files whose content could not be read yet"`
+	Problems      []Problem `json:"problems"`
+}
+
+// A Version is one state of a file that relays keep.
+type Version struct {
+	ID       string    `json:"id"`
+	At       time.Time `json:"at" doc:"When it came to the relay, by its clock"`
+	Until    time.Time `json:"until,omitzero" doc:"When it was replaced or deleted; absent if it was not"`
+	Device   string    `json:"device" doc:"The device that wrote it"`
+	Bytes    int64     `json:"bytes"`
+	Modified time.Time `json:"modified_at,omitzero"`
+	Current  bool      `json:"current"`
+	Deleted  bool      `json:"deleted" doc:"It says that the file was deleted; what is restored is its last content"`
+	Whole    bool      `json:"whole" doc:"Its content is there"`
+}
+
+// RestoreOptions say what Restore brings back, and where to.
+type RestoreOptions struct {
+	Path    string    // in the tree
+	To      string    // a path on this disk, or one in the tree that is on this disk; "": where it was
+	Version string    // ID of a version of one file, or the start of one
+	At      time.Time // as it was then; zero: as it is now
+}
+
+// Restored is what a restore came to.
+type Restored struct {
+	To          string    `json:"to" doc:"Where it is now, on this disk"`
+	Files       int64     `json:"files" doc:"Files and links that were written"`
+	Directories int64     `json:"directories"`
+	Bytes       int64     `json:"bytes" doc:"Of the files that were written"`
+	There       int64     `json:"there" doc:"Files and links that were there already, the same"`
+	Problems    []Problem `json:"problems" doc:"What could not be restored, and why"`
+}
+
+// Copied is what a copy within the tree, or into it, came to.
+type Copied struct {
+	Paths []string `json:"paths" doc:"Where each thing is now, in the order asked"`
+	Files int64    `json:"files"`
+	Bytes int64    `json:"bytes"`
 }
 
 // Traffic counts payload and protocol since the node started.

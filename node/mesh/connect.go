@@ -18,7 +18,7 @@ import (
 //
 // The device need not be a member: naming it is leave enough to dial it. Until
 // Config.Allowed admits it, it is a guest here (nothing but [Mesh.Open] with
-// Config.JoinProtocol reaches it), and the connection is closed when it has
+// Config.GuestProtocols reaches it), and the connection is closed when it has
 // been idle for Timing.GuestIdle.
 //
 // Errors: [ErrBadAddress] (also for our own address), [ErrUnreachable],

@@ -42,11 +42,13 @@ type Config struct {
 	// ("_k3f9w1x._udp"). Asked again by Refresh and every Timing.Rediscover.
 	Services func() []string
 
-	Allowed      func(DeviceID) bool // who is a member: asked at each connection and stream
-	Joining      func() bool         // whether an invite is open; default never
-	JoinProtocol string              // what guests may open
-	Known        func() []DeviceID   // whom to keep connected; default nobody
-	Book         AddressBook         // default: nothing is remembered
+	Allowed func(DeviceID) bool // who is a member: asked at each connection and stream
+	Joining func() bool         // whether an invite is open; default never
+	// GuestProtocols are what may be opened to and by guests: the one for which this
+	// device invites them, or for which it comes to another as one.
+	GuestProtocols []string
+	Known          func() []DeviceID // whom to keep connected; default nobody
+	Book           AddressBook       // default: nothing is remembered
 
 	Limits Limits
 	Timing Timing

@@ -94,7 +94,7 @@ func newDevice(t *testing.T, edit ...func(*Config)) *device {
 			defer d.mu.Unlock()
 			return d.joining
 		},
-		JoinProtocol: joinProto,
+		GuestProtocols: []string{joinProto},
 		Known: func() []DeviceID {
 			d.mu.Lock()
 			defer d.mu.Unlock()

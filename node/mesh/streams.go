@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,14 +34,14 @@ type Stream interface {
 type Handler func(ctx context.Context, peer DeviceID, s Stream)
 
 // Handle registers h for a protocol, in place of any handler before. Members
-// reach every protocol, guests only Config.JoinProtocol while Config.Joining
+// reach every protocol, guests only Config.GuestProtocols while Config.Joining
 // says so; who is what is asked again for each stream. Run waits for all
 // handlers at its end. A handler may be called before the Event that tells of
 // its peer has been received.
 func (m *Mesh) Handle(protocolID string, h Handler) {
 	id := protocol.ID(protocolID)
 	serve := func(s network.Stream) { m.serve(s, h) }
-	if protocolID == m.cfg.JoinProtocol {
+	if slices.Contains(m.cfg.GuestProtocols, protocolID) {
 		m.guestMux.AddHandler(id, func(_ protocol.ID, rwc io.ReadWriteCloser) error {
 			serve(rwc.(network.Stream))
 			return nil
@@ -123,8 +124,8 @@ func (s *trackedStream) Reset() error { s.done.Store(true); return s.Stream.Rese
 // returns when the peer has accepted the protocol, within ctx and at most
 // Timing.Hello for that part.
 //
-// Errors: [ErrNotMember] unless peer is a member or protocolID is
-// Config.JoinProtocol; [ErrProtocol] when the peer has no handler;
+// Errors: [ErrNotMember] unless peer is a member or protocolID is one
+// of Config.GuestProtocols; [ErrProtocol] when the peer has no handler;
 // [ErrRefused] when the peer holds us for no member; [ErrUnreachable]
 // ([ErrNoAddress]); [ErrWrongIdentity]; [ErrLimit]; [ErrStopped]; that of ctx.
 func (m *Mesh) Open(ctx context.Context, peer DeviceID, protocolID string) (Stream, error) {
@@ -141,7 +142,7 @@ func (m *Mesh) open(ctx context.Context, id DeviceID, proto protocol.ID) (Stream
 	}
 	defer m.work.Done()
 	isMember := m.cfg.Allowed(id)
-	if !isMember && (m.cfg.JoinProtocol == "" || string(proto) != m.cfg.JoinProtocol) {
+	if !isMember && !slices.Contains(m.cfg.GuestProtocols, string(proto)) {
 		return nil, ErrNotMember
 	}
 	p, err := toPeer(id)

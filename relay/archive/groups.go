@@ -112,7 +112,42 @@ func (a *Archive) Hear(id group.ID, list []group.Statement) ([]group.Statement, 
 	if g == nil {
 		return nil, fmt.Errorf("hear statements of group %s: %w", id, ErrNotHosted)
 	}
-	// A Log that failed half-way is not to be used: so it is made on a copy.
+	return a.hear(g, list)
+}
+
+// Speak has fn make statements on top of what is known of a group, and takes them in as
+// Hear does. fn must not change the log, and must not keep it beyond what it says next:
+// an admission may, for the same log grows.
+func (a *Archive) Speak(id group.ID, fn func(*group.Log) ([]group.Statement, error)) ([]group.Statement, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.groups[id]
+	if g == nil {
+		return nil, fmt.Errorf("group %s: %w", id, ErrNotHosted)
+	}
+	list, err := fn(g.log)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return a.hear(g, list)
+}
+
+// GroupOfPaper gives the hosted group whose recovery phrase is a paper device's.
+func (a *Archive) GroupOfPaper(paper group.DeviceID) (group.ID, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, g := range a.groups {
+		if m, ok := g.log.Evaluate().Member(paper); ok && m.Paper {
+			return id, true
+		}
+	}
+	return group.ID{}, false
+}
+
+// hear is Hear for who holds the lock.
+func (a *Archive) hear(g *hosted, list []group.Statement) ([]group.Statement, error) {
+	id := g.id
+	// A Log that failed half-way is not to be used: so it is tried on a copy.
 	next := group.NewLog(id)
 	if known := g.log.Statements(); len(known) > 0 {
 		var err error
@@ -133,7 +168,12 @@ func (a *Archive) Hear(id group.ID, list []group.Statement) ([]group.Statement, 
 	if err := a.commit(t); err != nil {
 		return nil, fmt.Errorf("hear statements of group %s: %w", id, err)
 	}
-	g.log, g.said = next, said
+	// The same log grows: an admission under way refers to it. What the copy took, it
+	// takes.
+	if _, err := g.log.Add(added...); err != nil {
+		g.log = next
+	}
+	g.said = said
 	return added, nil
 }
 

@@ -45,12 +45,13 @@ type Welcome struct {
 type Client struct {
 	relay   replication.DeviceID
 	group   group.ID
-	welcome Welcome
+	program string
 
-	mu     sync.Mutex
-	stream replication.Stream
-	r      *bufio.Reader
-	broken error
+	mu      sync.Mutex
+	welcome Welcome
+	stream  replication.Stream
+	r       *bufio.Reader
+	broken  error
 }
 
 // Open opens a stream to a relay's archive. A *RefusedError says that the relay does
@@ -60,7 +61,7 @@ func Open(ctx context.Context, o replication.Opener, relay replication.DeviceID,
 	if err != nil {
 		return nil, fmt.Errorf("open the archive of relay %s: %w", relay, err)
 	}
-	c := &Client{relay: relay, group: id, stream: s, r: bufio.NewReader(s)}
+	c := &Client{relay: relay, group: id, program: program, stream: s, r: bufio.NewReader(s)}
 	down, err := c.ask(ctx, &wire.ArchiveUp{Open: &wire.ArchiveOpen{Version: wire.Version, Group: wire.ID(id), Program: program}})
 	if err == nil && down.Welcome == nil {
 		err = c.violation(errAnswer)
@@ -69,13 +70,16 @@ func Open(ctx context.Context, o replication.Opener, relay replication.DeviceID,
 		_ = s.Reset()
 		return nil, fmt.Errorf("open the archive of relay %s: %w", relay, err)
 	}
-	w := down.Welcome
-	c.welcome = Welcome{Store: replication.StoreID(w.Store), Bytes: w.Bytes, MostBytes: w.MostBytes, Records: w.Records, Program: w.Program}
+	c.welcome = welcomeOf(down.Welcome)
 	return c, nil
 }
 
-// Welcome is what the relay said when the stream was opened.
-func (c *Client) Welcome() Welcome { return c.welcome }
+// Welcome is what the relay said when the stream was opened, or Renew last asked.
+func (c *Client) Welcome() Welcome {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.welcome
+}
 
 // Close ends the stream.
 func (c *Client) Close() error {
@@ -235,3 +239,28 @@ func digests(list []seal.Digest) []byte {
 
 // folderOf is how a folder is named on the wire.
 func folderOf(f crdt.FolderID) wire.ID { return wire.ID(f) }
+
+// Renew asks the relay anew what it keeps of the group: see Welcome.
+func (c *Client) Renew(ctx context.Context) error {
+	down, err := c.ask(ctx, &wire.ArchiveUp{Open: &wire.ArchiveOpen{Version: wire.Version, Group: wire.ID(c.group), Program: c.program}})
+	if err != nil {
+		return fmt.Errorf("ask what relay %s keeps: %w", c.relay, err)
+	}
+	if down.Welcome == nil {
+		return c.violation(errAnswer)
+	}
+	w := welcomeOf(down.Welcome)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w.Store != c.welcome.Store {
+		err := &replication.Violation{Peer: c.relay, Err: errors.New("it has become another archive while a stream was open")}
+		c.breakLocked(err)
+		return err
+	}
+	c.welcome = w
+	return nil
+}
+
+func welcomeOf(w *wire.ArchiveWelcome) Welcome {
+	return Welcome{Store: replication.StoreID(w.Store), Bytes: w.Bytes, MostBytes: w.MostBytes, Records: w.Records, Program: w.Program}
+}

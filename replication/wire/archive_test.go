@@ -26,6 +26,11 @@ func archiveSamples() map[string]struct{ msg, zero any } {
 		"heads":         up(ArchiveUp{Heads: &ArchiveEntry{Folder: id}}),
 		"head":          up(ArchiveUp{Head: &Sealed{Items: [][]byte{{4}}}}),
 		"lack":          up(ArchiveUp{Lack: &Digests{Digests: digest}}),
+		"claim":         {&HostUp{Claim: &HostClaim{Version: 1, Group: id, Code: digest, Proof: append(digest, digest...)}}, &HostUp{}},
+		"host said":     {&HostUp{Said: &HostSaid{Statements: [][]byte{{7}}, Last: true}}, &HostUp{}},
+		"host go":       {&HostDown{GoOn: &HostGo{}}, &HostDown{}},
+		"hosted":        {&HostDown{Hosted: &Hosted{Name: "nas", Bytes: 5, Program: "relay"}}, &HostDown{}},
+		"host refusal":  {&HostDown{Refusal: &Refusal{Code: CodeUsed}}, &HostDown{}},
 		"refusal":       down(ArchiveDown{Refusal: &Refusal{Code: CodeQuota, Text: "full"}}),
 		"welcome":       down(ArchiveDown{Welcome: &ArchiveWelcome{Store: id, Bytes: 5, MostBytes: 6, Records: 7, Program: "relay"}}),
 		"said":          down(ArchiveDown{Said: &ArchiveSay{Messages: [][]byte{{7}}}}),
@@ -40,6 +45,11 @@ func archiveSamples() map[string]struct{ msg, zero any } {
 
 // archiveGolden is each of them as it is sent: the format, to the byte.
 var archiveGolden = map[string]string{
+	"host refusal":  "09a101a1016475736564",
+	"host said":     "09a102a20181410702f5",
+	"hosted":        "11a103a301636e61730205036572656c6179",
+	"claim":         "7da101a40101025001020300000000000000000000000000035820090909090909090909090909090909090909090909090909090909090909090904584009090909090909090909090909090909090909090909090909090909090909090909090909090909090909090909090909090909090909090909090909090909",
+	"host go":       "03a102a0",
 	"after":         "1ba106a3015001020300000000000000000000000000021901f403f5",
 	"blocks":        "08a107a10182410140",
 	"digests":       "26a105a10158200909090909090909090909090909090909090909090909090909090909090909",

@@ -312,6 +312,8 @@ func FuzzRead(f *testing.F) {
 			{func() any { return new(BlocksDown) }, MaxBlocksDown},
 			{func() any { return new(ArchiveUp) }, MaxArchiveUp},
 			{func() any { return new(ArchiveDown) }, MaxArchiveDown},
+			{func() any { return new(HostUp) }, MaxHost},
+			{func() any { return new(HostDown) }, MaxHost},
 		} {
 			m := x.new()
 			if ReadMsg(reader(data), m, x.limit) != nil {
