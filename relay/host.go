@@ -144,12 +144,12 @@ var errHeard = errors.New("the device is gone")
 
 // claim goes through one claim up to its last answer.
 func (s *HostService) claim(peer group.DeviceID, hear func() (*wire.HostUp, error), answer func(*wire.HostDown) error) (*wire.Hosted, error) {
-	if err := s.allow(peer); err != nil {
-		return nil, err
-	}
 	up, err := hear()
 	if err != nil {
 		return nil, lost(err)
+	}
+	if err := s.allow(peer); err != nil {
+		return nil, err
 	}
 	c := up.Claim
 	switch {

@@ -91,11 +91,11 @@ func (s *JoinService) Serve(ctx context.Context, peer group.DeviceID, stream rep
 }
 
 func (s *JoinService) admit(j *joining, peer group.DeviceID) error {
-	if err := s.allow(peer); err != nil {
-		return err
-	}
 	m, err := j.hear(joinMessage)
 	if err != nil {
+		return err
+	}
+	if err := s.allow(peer); err != nil {
 		return err
 	}
 	hello, ok := m.(group.Hello)

@@ -85,10 +85,15 @@ func (o as) Open(ctx context.Context, _ replication.DeviceID, protocol string) (
 	return o.w.connect(o.peer), nil
 }
 
+// streams gives both ends of a stream.
+func streams() (near, far *stream) {
+	a, b := net.Pipe()
+	return &stream{Conn: a}, &stream{Conn: b}
+}
+
 // connect gives a device's end of a new stream.
 func (w *relayWorld) connect(peer group.DeviceID) *stream {
-	near, far := net.Pipe()
-	ours, theirs := &stream{Conn: near}, &stream{Conn: far}
+	ours, theirs := streams()
 	w.running.Go(func() {
 		err := w.service.Serve(context.Background(), peer, theirs)
 		_ = theirs.Close()

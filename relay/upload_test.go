@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"sheaf/crdt"
@@ -24,7 +25,7 @@ type source struct {
 	entries []crdt.Entry // the n'th has sequence number n+1
 	lists   map[crdt.ContentHash]chunk.List
 	blocks  map[chunk.Hash][]byte
-	read    int // blocks that were read
+	read    atomic.Int64 // blocks that were read
 	reading func(b chunk.Block)
 }
 
@@ -82,7 +83,7 @@ func (s *source) ReadBlock(_ context.Context, b chunk.Block, dst []byte) ([]byte
 	if !ok {
 		return nil, replication.ErrNotHere
 	}
-	s.read++
+	s.read.Add(1)
 	return append(dst, data...), nil
 }
 
@@ -245,14 +246,14 @@ func TestUploadAndRead(t *testing.T) {
 			}
 		}
 		sent, _ := u.Sent()
-		read := f.read
+		read := f.read.Load()
 		sealtest.Must(u.Upload(t.Context(), f))(t)
 		// The same bytes in another folder, by another device that knows nothing.
 		g := newSource(crdt.FolderID{77})
 		g.write("copy", "one", "two")
 		v := w.uploader(a, a.Phone, newNotes())
 		sealtest.Must(v.Upload(t.Context(), g))(t)
-		if again, _ := u.Sent(); again != sent || f.read != read {
+		if again, _ := u.Sent(); again != sent || f.read.Load() != read {
 			t.Error("what has not changed was read or sent again")
 		}
 		if bytes, records := v.Sent(); bytes != 0 || records != 1 {

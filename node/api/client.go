@@ -212,7 +212,7 @@ func (c *Client) History(ctx context.Context, path string) ([]Version, error) {
 
 // Restore is Node's.
 func (c *Client) Restore(ctx context.Context, o RestoreOptions) (Restored, error) {
-	return call[Restored](ctx, c, http.MethodPost, "/restore", keptRequest{o.Path, o.To, o.Version, o.At})
+	return call[Restored](ctx, c, http.MethodPost, "/restore", keptRequest(o))
 }
 
 // Copy is Node's.
