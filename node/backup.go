@@ -513,21 +513,14 @@ func (n *Node) endBackup(ctx context.Context, b *ownBackup, keep bool) error {
 			return ctx.Err()
 		}
 	}
-	unmark(b.f.root)
+	if root, err := disk.NewOS(b.f.root); err == nil {
+		disk.Leave(root)
+		_ = root.Close()
+	}
 	if !keep {
 		b.f.stored, b.f.source = true, false
 	}
 	return nil
-}
-
-// unmark takes Sheaf's own directory out of one that is backed up no longer. What it does
-// not know it leaves.
-func unmark(root string) {
-	own := filepath.Join(root, ".sheaf")
-	for _, name := range []string{"folder", "folder.new", "lock", "tmp", "stage", "trash"} {
-		_ = os.Remove(filepath.Join(own, name)) // a directory only if it is empty
-	}
-	_ = os.Remove(own)
 }
 
 // partMirror takes over the removal of another device's backup.

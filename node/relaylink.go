@@ -240,14 +240,15 @@ func (l *relayLink) watch(ctx context.Context, f *Folder) {
 
 // round does all that there is to do.
 func (l *relayLink) round(ctx context.Context, c *deposit.Client, followed map[crdt.FolderID]time.Time) error {
+	// Who may be believed, and with which keys, the newest statements say.
+	if err := c.Exchange(ctx, relayLog{l.n.account}); err != nil {
+		return err
+	}
 	box, state, err := l.n.account.sealer()
 	if err != nil {
 		return err
 	}
 	defer box.Close()
-	if err := c.Exchange(ctx, relayLog{l.n.account}); err != nil {
-		return err
-	}
 	for _, f := range l.n.followedFolders() {
 		every := relayLook / 2
 		if f.mirror != nil {
@@ -340,8 +341,11 @@ func (l *relayLink) read(ctx context.Context, c *deposit.Client, box *seal.Box, 
 		if next == after {
 			break
 		}
-		after = next
-		orphans = append(orphans, l.believed(f, list)...)
+		believed, stop := l.believed(f, list)
+		if after = next; stop > 0 {
+			after = stop - 1
+		}
+		orphans = append(orphans, believed...)
 		for len(orphans) > 0 || safe < after {
 			ready, rest, err := f.withParents(orphans)
 			if err != nil {
@@ -357,6 +361,9 @@ func (l *relayLink) read(ctx context.Context, c *deposit.Client, box *seal.Box, 
 			if len(ready) == 0 {
 				break
 			}
+		}
+		if stop > 0 {
+			return nil
 		}
 	}
 	f.followedTo(l.id)
@@ -383,20 +390,26 @@ func (l *relayLink) nudge(f *Folder) {
 }
 
 // believed gives of what a relay told what is to be believed. What is not is reported:
-// the relay, or a device that hands in what it may not, is at fault.
-func (l *relayLink) believed(f *Folder, list []deposit.Told) (out []deposit.Told) {
+// the relay, or a device that hands in what it may not, is at fault. Where somebody has
+// handed in something of whom the statements here do not tell yet, or with a key that has
+// not come yet, it stops: stop is that record's number, which is read again the next time;
+// 0 if it did not stop.
+func (l *relayLink) believed(f *Folder, list []deposit.Told) (out []deposit.Told, stop uint64) {
 	for _, t := range list {
 		var forged *deposit.ForgedError
 		switch {
 		case t.Err == nil:
 			out = append(out, t)
+		case errors.Is(t.Err, seal.ErrUnknown), errors.Is(t.Err, group.ErrNoKey):
+			l.n.log.Info("a record at a relay waits for statements", "relay", mesh.PeerID(l.id), "folder", f.name, "err", t.Err)
+			return out, t.Number
 		case errors.As(t.Err, &forged):
 			l.n.relayProblem(l.id, "forged", "the relay gave records that are not right: "+forged.Error(), "its disk may be damaged: run `sheaf-relay check` there; or it is not honest, and another should be used")
 		default:
 			l.n.log.Warn("a record at a relay is passed over", "relay", mesh.PeerID(l.id), "folder", f.name, "err", t.Err)
 		}
 	}
-	return out
+	return out, 0
 }
 
 // withParents gives those of a list whose parents are all in the index or in the list,

@@ -390,3 +390,14 @@ func (d *Folder) recover() error {
 	}
 	return d.recoverAside()
 }
+
+// Leave takes Sheaf's own directory out of one that is no folder any more, and that
+// nobody serves. What is not empty of it, and what this package does not know, stays.
+func Leave(f FS) {
+	for _, p := range []string{markerPath, markerPath + ".new", lockPath} {
+		_ = f.Remove(p)
+	}
+	for _, p := range []string{tmpDir, stageDir, trashDir, asideDir, home} {
+		_ = f.RemoveDir(p) // not there, or not empty
+	}
+}
