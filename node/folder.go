@@ -450,6 +450,8 @@ func (f *Folder) step(w *work) (busy bool, wake time.Time, err error) {
 		}
 		soonest(again, !again.IsZero())
 		soonest(f.dirty.next())
+		f.forgetHashes()
+		soonest(f.hashesDue())
 		again = f.undo()
 		soonest(again, !again.IsZero())
 	}

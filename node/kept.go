@@ -220,7 +220,7 @@ func versionsOf(ctx context.Context, c *deposit.Client, box *seal.Box, state *gr
 			out = append(out, keptVersion{v, t, versionID(v.Record)})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b keptVersion) int { return -cmpInt(a.Came, b.Came) })
+	slices.SortStableFunc(out, func(a, b keptVersion) int { return -cmpInt(a.Version.Came, b.Version.Came) })
 	return out, nil
 }
 
@@ -276,7 +276,7 @@ func (n *Node) History(ctx context.Context, p string) ([]api.Version, error) {
 }
 
 func (n *Node) versionOf(v keptVersion) api.Version {
-	out := api.Version{ID: v.id, At: time.UnixMilli(v.Came).UTC(), Device: n.account.name(mesh.DeviceID(v.Author)), Current: v.Current, Deleted: !v.Entry.IsLive()}
+	out := api.Version{ID: v.id, At: time.UnixMilli(v.Version.Came).UTC(), Device: n.account.name(mesh.DeviceID(v.Author)), Current: v.Current, Deleted: !v.Entry.IsLive()}
 	if shown := v.Entry.Shown(); shown != nil {
 		out.Bytes, out.Modified = shown.Size, time.Unix(0, v.Entry.MTime()).UTC()
 		if shown.Author != "" {
@@ -382,7 +382,7 @@ func (n *Node) keptThen(ctx context.Context, f *Folder, top crdt.EntryID, at tim
 				return err
 			}
 			for _, v := range versions {
-				if v.Came <= at.UnixMilli() && v.Version.Whole {
+				if v.Version.Came <= at.UnixMilli() && v.Version.Whole {
 					told[id] = v.Told
 					entries = append(entries, v.Entry)
 					break

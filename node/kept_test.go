@@ -692,3 +692,120 @@ func TestQuota(t *testing.T) {
 	}
 	stored(t, n)
 }
+
+// TestRenamedWhileRead: a large file that is renamed while it is read for the first time
+// is waited for no longer than it takes to read it once more. (Found with a backup whose
+// 1 GiB file was rewritten beside itself and renamed: waiting never ended.)
+func TestRenamedWhileRead(t *testing.T) {
+	t.Parallel()
+	h, n, stop := first(t)
+	defer stop()
+	data := []byte(noise(1, 64<<20))
+	if err := os.WriteFile(h.at("laptop", "big"), data[:40<<20], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := n.Wait(ctx, api.WaitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 4 {
+		data[1000*(round+1)] ^= 1
+		if err := os.WriteFile(h.at("laptop", "big.new"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// A different moment of its being read each time.
+		begun := time.Now()
+		eventually(t, "some time passes", func() bool { return time.Since(begun) > time.Duration(round)*120*time.Millisecond })
+		if err := os.Rename(h.at("laptop", "big.new"), h.at("laptop", "big")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+		if err := n.Wait(ctx, api.WaitOptions{}); err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
+		cancel()
+	}
+}
+
+// TestTrashAtRelays: what was deleted by hand is in the trash of every device, from Sync,
+// a backup or the archive, and comes back from any; when its time is over it is not shown
+// any more.
+func TestTrashAtRelays(t *testing.T) {
+	t.Parallel()
+	relay, _ := relayIn(t, func(c *daemon.Config) { c.Retention = time.Hour })
+	h, n, stop := first(t)
+	defer stop()
+	if _, err := n.AddRelay(t.Context(), relayCode(t, relay)); err != nil {
+		t.Fatal(err)
+	}
+	h.write("laptop/sub/notes.txt", "mine")
+	h.write("laptop/large", noise(1, 400_000))
+	h.write("docs/paper.txt", "of the backup")
+	h.write("old/photo", noise(2, 300_000))
+	if _, err := n.AddBackup(t.Context(), h.at("docs"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Copy(t.Context(), []string{h.at("old")}, "/Archive", false); err != nil {
+		t.Fatal(err)
+	}
+	stored(t, n)
+	invite, err := n.InviteDevice(t.Context(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	phone, stopPhone := h.join("phone", invite.Code)
+	defer stopPhone()
+	eventually(t, "the phone has Sync", func() bool {
+		_, err := os.Stat(h.at("phone", "sub", "notes.txt"))
+		return err == nil
+	})
+	if err := errors.Join(os.RemoveAll(h.at("laptop", "sub")), os.Remove(h.at("laptop", "large")), os.Remove(h.at("docs", "paper.txt")), n.Remove(t.Context(), "/Archive/old", true)); err != nil {
+		t.Fatal(err)
+	}
+	stored(t, n)
+	want := []string{"/Archive/old/photo", "/Backups/laptop/docs/paper.txt", "/Sync/large", "/Sync/sub/notes.txt"}
+	for who, d := range map[string]*node.Node{"laptop": n, "phone": phone} {
+		eventually(t, "all is in the trash of the "+who, func() bool {
+			if who == "phone" { // backups of others are read when somebody looks
+				if _, err := d.Backups(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			items, err := d.Trash(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var paths []string
+			for _, i := range items {
+				paths = append(paths, i.Path)
+			}
+			slices.Sort(paths)
+			return slices.Equal(slices.Compact(paths), want)
+		})
+	}
+	restored, err := n.RestoreTrash(t.Context(), []string{"/Sync/sub/notes.txt", "/Sync/large", "/Archive/old/photo", "/Backups/laptop/docs/paper.txt"}, "")
+	if err != nil || !slices.Equal(restored, []string{"/Sync/sub/notes.txt", "/Sync/large", "/Archive/old/photo", "/Backups/laptop/docs/paper.txt"}) {
+		t.Fatalf("%q, %v", restored, err)
+	}
+	for p, data := range map[string]string{"laptop/sub/notes.txt": "mine", "laptop/large": noise(1, 400_000), "docs/paper.txt": "of the backup"} {
+		if got, err := os.ReadFile(h.at(p)); err != nil || string(got) != data {
+			t.Errorf("%s came back otherwise: %v", p, err)
+		}
+	}
+	stored(t, n)
+	if r, err := n.Restore(t.Context(), api.RestoreOptions{Path: "/Archive/old/photo", To: h.at("photo")}); err != nil || len(r.Problems) > 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	eventually(t, "the phone has it again", func() bool {
+		got, err := os.ReadFile(h.at("phone", "large"))
+		return err == nil && string(got) == noise(1, 400_000)
+	})
+	eventually(t, "the trash is empty", func() bool {
+		items, err := n.Trash(t.Context())
+		return err == nil && len(items) == 0
+	})
+	if _, err := n.RestoreTrash(t.Context(), []string{"/Sync/large"}, ""); !errors.Is(err, api.ErrNotFound) {
+		t.Errorf("restored twice: %v", err)
+	}
+}

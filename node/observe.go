@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -302,7 +303,35 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 		}
 		out = append(out, sighting{dir: id, path: p, Found: plan.Found{Binding: b}, deep: l.deep})
 	}
+	f.unclaimed(l, out)
 	return out, nil
+}
+
+// unclaimed forgets the hashes of files that were looked at and are not to be read: they
+// were renamed or removed while they were read. A scan would wait for them to be recorded.
+func (f *Folder) unclaimed(l look, seen []sighting) {
+	if len(f.hashing) == 0 {
+		return
+	}
+	for _, name := range l.names {
+		p := path.Join(l.dir, name)
+		if h, ok := f.hashing[p]; !ok || h.done.IsZero() {
+			continue
+		}
+		if !slices.ContainsFunc(seen, func(s sighting) bool { return s.path == p && s.Is != plan.Gone }) {
+			delete(f.hashing, p)
+		}
+	}
+}
+
+// hashesDue gives when the next hash that nobody came for is to be forgotten.
+func (f *Folder) hashesDue() (due time.Time, any bool) {
+	for _, h := range f.hashing {
+		if t := h.done.Add(hashedKept); !h.done.IsZero() && (!any || t.Before(due)) {
+			due, any = t, true
+		}
+	}
+	return due, any
 }
 
 // written gives the names to look at as they were written, where the disk tells of them
@@ -531,7 +560,7 @@ const hashedKept = 10 * time.Second
 func (f *Folder) forgetHashes() {
 	now := time.Now()
 	for p, h := range f.hashing {
-		if !h.done.IsZero() && now.Sub(h.done) > hashedKept {
+		if !h.done.IsZero() && now.Sub(h.done) >= hashedKept {
 			delete(f.hashing, p)
 		}
 	}

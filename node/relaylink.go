@@ -123,10 +123,7 @@ func (n *Node) watchRelays(ctx context.Context) {
 			if l == nil || !e.Connected {
 				continue
 			}
-			select {
-			case l.retry <- struct{}{}:
-			default:
-			}
+			l.again()
 		case <-changed:
 			n.stir()
 		case <-ctx.Done():
@@ -152,6 +149,14 @@ func (n *Node) stir() {
 func (l *relayLink) stir() {
 	select {
 	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// again has a link that waits after a failure try at once.
+func (l *relayLink) again() {
+	select {
+	case l.retry <- struct{}{}:
 	default:
 	}
 }
@@ -261,6 +266,14 @@ func (l *relayLink) round(ctx context.Context, c *deposit.Client, followed map[c
 			return err
 		}
 		followed[f.id] = time.Now()
+	}
+	for _, b := range l.n.ownBackups() {
+		err := l.readDeleted(ctx, c, func(after uint64) ([]deposit.Told, uint64, error) {
+			return c.Tell(ctx, box, &state, b.f.id, after, false)
+		}, b.f)
+		if err != nil {
+			return err
+		}
 	}
 	u := &deposit.Uploader{
 		Client: c, Box: box, Keys: l.n.account.keys, Books: l.n.books,
@@ -499,6 +512,9 @@ func (l *relayLink) takeIn(ctx context.Context, f *Folder, source replication.De
 			}
 		}
 		if err := l.n.books.PutRefs(refs); err != nil {
+			return err
+		}
+		if err := l.n.noteDeleted(f, part); err != nil {
 			return err
 		}
 		err := x.Apply(ctx, source, id, b)

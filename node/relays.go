@@ -188,6 +188,12 @@ func (n *Node) AddRelay(ctx context.Context, text string) (api.Relay, error) {
 	if _, err := n.noteRelays(); err != nil {
 		return api.Relay{}, err
 	}
+	n.mu.Lock()
+	l := n.links[id]
+	n.mu.Unlock()
+	if l != nil { // it was there, and there may be more room now
+		l.again()
+	}
 	n.log.Info("relay added", "relay", name)
 	return n.relayStatus(id)
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -115,7 +116,14 @@ func (n *Node) Trash(ctx context.Context) ([]api.TrashItem, error) {
 			})
 		}
 	}
-	slices.SortStableFunc(list, func(a, b api.TrashItem) int { return b.Deleted.Compare(a.Deleted) })
+	kept, err := n.relayTrash(list)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, kept...)
+	slices.SortStableFunc(list, func(a, b api.TrashItem) int {
+		return cmp.Or(b.Deleted.Compare(a.Deleted), strings.Compare(a.Path, b.Path))
+	})
 	return list, nil
 }
 
@@ -166,6 +174,9 @@ func pickTrash(items []api.TrashItem, name string) []api.TrashItem {
 }
 
 func (n *Node) restoreOne(ctx context.Context, item api.TrashItem, to, named string) (string, error) {
+	if strings.HasPrefix(item.ID, relayTrashPrefix) {
+		return n.restoreDeleted(ctx, item, to, named)
+	}
 	name, id, _ := strings.Cut(item.ID, "/")
 	var f *Folder
 	for _, x := range n.folders {
@@ -226,13 +237,17 @@ func (n *Node) EmptyTrash(ctx context.Context, ids []string) (count int, bytes i
 	if err != nil {
 		return 0, 0, err
 	}
-	picked := items
+	// What relays keep they let go of by themselves, in their time.
+	picked := slices.DeleteFunc(slices.Clone(items), func(i api.TrashItem) bool { return strings.HasPrefix(i.ID, relayTrashPrefix) })
 	if len(ids) > 0 {
 		picked = nil
 		for _, id := range ids {
 			some := pickTrash(items, id)
 			if len(some) == 0 {
 				return 0, 0, api.Errorf(api.ErrNotFound, "see `sheaf trash list`", "there is no %s in the trash", id)
+			}
+			if strings.HasPrefix(some[0].ID, relayTrashPrefix) {
+				return 0, 0, api.Errorf(api.ErrLater, "it is gone for good at "+some[0].Purge.Local().Format("2006-01-02 15:04"), "%s is kept by a relay, which lets go of it by itself", some[0].Path)
 			}
 			picked = append(picked, some...)
 		}

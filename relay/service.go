@@ -208,7 +208,7 @@ func (c *conversation) welcome(o *wire.ArchiveOpen) (*wire.ArchiveDown, error) {
 		}
 	}
 	c.group, c.open = id, true
-	return &wire.ArchiveDown{Welcome: &wire.ArchiveWelcome{Store: wire.ID(c.s.Archive.ID()), Bytes: u.Bytes, MostBytes: u.Limit.Bytes, Records: u.Records, Program: c.s.Program}}, nil
+	return &wire.ArchiveDown{Welcome: &wire.ArchiveWelcome{Store: wire.ID(c.s.Archive.ID()), Bytes: u.Bytes, MostBytes: u.Limit.Bytes, Records: u.Records, Program: c.s.Program, Retention: c.s.Archive.Retention().Milliseconds()}}, nil
 }
 
 // say takes in statements, and answers heads with heads and what the device lacks.
@@ -363,7 +363,7 @@ func (c *conversation) after(ctx context.Context, m *wire.ArchiveFeed) (*wire.Ar
 				if size += len(i.Record); size > wire.MaxArchiveData {
 					break
 				}
-				out.Numbers, out.Records = append(out.Numbers, i.Number), append(out.Records, i.Record)
+				out.Numbers, out.Records, out.Came = append(out.Numbers, i.Number), append(out.Records, i.Record), append(out.Came, i.Wall)
 			}
 			return &wire.ArchiveDown{Items: out}, nil
 		}

@@ -171,6 +171,9 @@ func (a *Archive) load(ctx context.Context) error {
 	return a.commit(t)
 }
 
+// Retention is how long what was deleted or replaced is kept.
+func (a *Archive) Retention() time.Duration { return a.o.Retention }
+
 // ID names the database.
 func (a *Archive) ID() StoreID { return a.id }
 

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,6 +18,7 @@ import (
 type Item struct {
 	Number uint64 // of the archive: rises with each record that is taken in
 	Record []byte // encoded: seal.ParseRecord
+	Wall   int64  // when it came, by the relay's clock, in Unix milliseconds
 }
 
 // After gives the current records of a folder that came after a number, in order. Who
@@ -31,12 +33,16 @@ func (a *Archive) After(id group.ID, folder crdt.FolderID, after uint64, limit i
 	defer snap.Release()
 	prefix := key(tabFeed, id[:], folder[:])
 	var out []Item
-	err = each(snap.NewIterator(util.BytesPrefix(prefix), nil), feedKey(id, folder, after+1), func(k, _ []byte) (bool, error) {
+	err = each(snap.NewIterator(util.BytesPrefix(prefix), nil), feedKey(id, folder, after+1), func(k, v []byte) (bool, error) {
 		raw, err := snap.Get(recordKey(numberOf(k)), nil)
 		if errors.Is(err, leveldb.ErrNotFound) {
 			return false, fmt.Errorf("record %d is not there: %w", numberOf(k), ErrDamaged)
 		}
-		out = append(out, Item{numberOf(k), raw})
+		i := Item{Number: numberOf(k), Record: raw}
+		if len(v) == 8 {
+			i.Wall = int64(binary.BigEndian.Uint64(v)) //nolint:gosec // written as one
+		}
+		out = append(out, i)
 		return len(out) < limit, err
 	})
 	if err != nil {
@@ -48,7 +54,6 @@ func (a *Archive) After(id group.ID, folder crdt.FolderID, after uint64, limit i
 // A Version is one record of an entry, with what the archive makes of it.
 type Version struct {
 	Item
-	Wall    int64 // when it came, by the relay's clock, in Unix milliseconds
 	Current bool
 	Whole   bool  // all its blocks are or were here
 	Purged  bool  // its content is gone
@@ -67,7 +72,7 @@ func (a *Archive) Versions(id group.ID, folder crdt.FolderID, token seal.Token) 
 	}
 	var out []Version
 	for _, c := range list {
-		out = append(out, Version{Item: Item{Number: c.No}, Wall: c.Wall, Current: true, Whole: c.Whole, Purged: c.Purged})
+		out = append(out, Version{Item: Item{Number: c.No, Wall: c.Wall}, Current: true, Whole: c.Whole, Purged: c.Purged})
 	}
 	olds, err := t.keys(p.key(tabOld), 0)
 	if err != nil {
@@ -78,7 +83,7 @@ func (a *Archive) Versions(id group.ID, folder crdt.FolderID, token seal.Token) 
 		if _, err := t.load(k, &o); err != nil {
 			return nil, fmt.Errorf("list versions: %w", err)
 		}
-		out = append(out, Version{Item: Item{Number: numberOf(k)}, Wall: o.Wall, Whole: true, Gone: o.Gone})
+		out = append(out, Version{Item: Item{Number: numberOf(k), Wall: o.Wall}, Whole: true, Gone: o.Gone})
 	}
 	for i := range out {
 		if out[i].Record, err = t.get(recordKey(out[i].Number)); err != nil {

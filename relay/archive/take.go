@@ -126,7 +126,7 @@ func (a *Archive) takeOne(ctx context.Context, t *tx, g *hosted, r *seal.Record)
 	a.next++
 	t.put(metaKey("next"), number(a.next))
 	t.put(recordKey(c.No), r.Encode())
-	t.put(feedKey(r.Group, r.Folder, c.No), nil)
+	t.put(feedKey(r.Group, r.Folder, c.No), number(uint64(c.Wall))) //nolint:gosec // after 1970
 	g.use.Records++
 	g.use.RecordBytes += uint64(len(r.Encode()))
 	if c.Missing, err = a.refer(ctx, t, &r.Header, c.No); err != nil {

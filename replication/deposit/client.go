@@ -38,7 +38,8 @@ type Welcome struct {
 	Bytes     uint64
 	MostBytes uint64
 	Records   uint64
-	Program   string // for people
+	Program   string        // for people
+	Retention time.Duration // how long it keeps what was deleted
 }
 
 // A Client is one stream to a relay's archive, for one group.
@@ -262,5 +263,5 @@ func (c *Client) Renew(ctx context.Context) error {
 }
 
 func welcomeOf(w *wire.ArchiveWelcome) Welcome {
-	return Welcome{Store: replication.StoreID(w.Store), Bytes: w.Bytes, MostBytes: w.MostBytes, Records: w.Records, Program: w.Program}
+	return Welcome{Store: replication.StoreID(w.Store), Bytes: w.Bytes, MostBytes: w.MostBytes, Records: w.Records, Program: w.Program, Retention: time.Duration(w.Retention) * time.Millisecond}
 }

@@ -35,6 +35,7 @@ type Item struct {
 	Number uint64
 	Record *seal.Record
 	Err    error
+	Came   int64 // when it came, in Unix milliseconds by the relay's clock
 }
 
 // After gives the next records of a folder above a number, in order; none when there
@@ -55,7 +56,11 @@ func (c *Client) After(ctx context.Context, folder crdt.FolderID, after uint64, 
 			return nil, c.violation(fmt.Errorf("record %d is not above %d", n, after))
 		}
 		r, err := c.record(folder, raw)
-		out = append(out, Item{n, r, err})
+		i := Item{Number: n, Record: r, Err: err}
+		if len(down.Items.Came) > 0 {
+			i.Came = down.Items.Came[len(out)]
+		}
+		out = append(out, i)
 	}
 	return out, nil
 }
@@ -76,7 +81,7 @@ func (c *Client) record(folder crdt.FolderID, raw []byte) (*seal.Record, error) 
 // Unix milliseconds by the relay's clock.
 type Version struct {
 	Item
-	Came, Gone             int64 // Gone: when it was replaced; 0: it was not
+	Gone                   int64 // when it was replaced; 0: it was not
 	Current, Whole, Purged bool
 }
 
@@ -95,7 +100,7 @@ func (c *Client) Versions(ctx context.Context, folder crdt.FolderID, token seal.
 		if err == nil && r.Token != token {
 			r, err = nil, &ForgedError{"a version", seal.ErrForeign}
 		}
-		list = append(list, Version{Item{v.Number, r, err}, v.Came, v.Gone, v.Current, v.Whole, v.Purged})
+		list = append(list, Version{Item{v.Number, r, err, v.Came}, v.Gone, v.Current, v.Whole, v.Purged})
 	}
 	return list, down.Versions.More, nil
 }

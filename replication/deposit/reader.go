@@ -14,6 +14,7 @@ import (
 // A Told is what a record at a relay says of an entry.
 type Told struct {
 	Number uint64 // of the relay
+	Came   int64  // when it came, in Unix milliseconds by the relay's clock
 	Author group.DeviceID
 	Entry  crdt.Entry
 	List   chunk.List // of its content, where that is more than one block
@@ -51,7 +52,7 @@ func (c *Client) TellVersion(ctx context.Context, box *seal.Box, state *group.St
 }
 
 func (c *Client) told(ctx context.Context, box *seal.Box, state *group.State, i Item) (Told, error) {
-	t := Told{Number: i.Number}
+	t := Told{Number: i.Number, Came: i.Came}
 	if t.Err = i.Err; t.Err != nil {
 		return t, nil
 	}

@@ -62,6 +62,7 @@ type ArchiveWelcome struct {
 	MostBytes uint64 `cbor:"3,keyasint"`
 	Records   uint64 `cbor:"4,keyasint"`
 	Program   string `cbor:"5,keyasint,omitempty"`
+	Retention int64  `cbor:"6,keyasint,omitempty"` // milliseconds for which it keeps what was deleted
 }
 
 // ArchiveSay carries statements of the group: messages of the groups protocol, each
@@ -117,6 +118,7 @@ type ArchiveTaking struct {
 type ArchiveItems struct {
 	Numbers []uint64 `cbor:"1,keyasint,omitempty"`
 	Records [][]byte `cbor:"2,keyasint,omitempty"`
+	Came    []int64  `cbor:"3,keyasint,omitempty"` // Unix milliseconds by the relay's clock
 }
 
 // ArchiveVersions are the records of one entry.
@@ -196,7 +198,7 @@ func (m *ArchiveDown) Check() error {
 		return fmt.Errorf("%d takings", len(m.Takings.Takings))
 	case m.Digests != nil:
 		return m.Digests.check()
-	case m.Items != nil && (len(m.Items.Numbers) != len(m.Items.Records) || len(m.Items.Numbers) > MaxOffered):
+	case m.Items != nil && (len(m.Items.Numbers) != len(m.Items.Records) || len(m.Items.Numbers) > MaxOffered || len(m.Items.Came) > 0 && len(m.Items.Came) != len(m.Items.Numbers)):
 		return fmt.Errorf("%d numbers of %d records", len(m.Items.Numbers), len(m.Items.Records))
 	case m.Items != nil:
 		last := uint64(0)
