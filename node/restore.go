@@ -188,8 +188,15 @@ func (n *Node) restoreFrom(ctx context.Context, w *restore.Writer, files []keptF
 	why := make(map[string]error)
 	err := n.atRelays(ctx, func(_ *relayLink, c *deposit.Client, box *seal.Box, _ *group.State) error {
 		var rest []keptFile
+		from := &ahead{ctx: ctx, c: c, box: box}
+		for _, k := range left {
+			from.parts = append(from.parts, k.parts...)
+		}
+		defer from.end()
+		at := 0
 		for i, k := range left {
-			made, err := n.writeOne(ctx, w, c, box, k)
+			made, err := n.writeOne(ctx, w, from, at, k)
+			at += len(k.parts)
 			var io *restore.DiskError
 			switch {
 			case err == nil:
@@ -239,7 +246,7 @@ func isMissing(err error) bool {
 }
 
 // writeOne writes one file; made is false if it is there already.
-func (n *Node) writeOne(ctx context.Context, w *restore.Writer, c *deposit.Client, box *seal.Box, k keptFile) (made bool, err error) {
+func (n *Node) writeOne(ctx context.Context, w *restore.Writer, from *ahead, at int, k keptFile) (made bool, err error) {
 	if k.err != nil {
 		return false, fmt.Errorf("%w: its content has not been stored", k.err)
 	}
@@ -250,7 +257,107 @@ func (n *Node) writeOne(ctx context.Context, w *restore.Writer, c *deposit.Clien
 		hashes[i], sizes[i] = p.Block.Hash, int(p.Block.Size)
 	}
 	want := restore.File{Path: k.path, Size: v.Size, Mode: k.entry.Mode(), MTime: time.Unix(0, k.entry.MTime()), Blocks: hashes, Sizes: sizes}
-	return w.File(ctx, want, func(from int, write func([]byte) error) error {
-		return c.Read(ctx, box, k.parts[from:], write)
+	return w.File(ctx, want, func(first int, write func([]byte) error) error {
+		for i := first; i < len(k.parts); i++ {
+			data, err := from.block(at + i)
+			if err == nil {
+				err = write(data)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+}
+
+// An ahead fetches blocks of many files in their order, the next ones while those before
+// are being written: a relay is as far away for a small file as for a large one.
+type ahead struct {
+	ctx   context.Context
+	c     *deposit.Client
+	box   *seal.Box
+	parts []deposit.Part // of all files
+	cur   window
+	next  chan window // the one that is being fetched; nil for none
+	from  int         // where that begins
+}
+
+// A window is a run of blocks that were fetched.
+type window struct {
+	from int
+	data [][]byte
+	errs []error
+	err  error // of the stream
+}
+
+// Bounds of a window.
+const (
+	windowBlocks = 256
+	windowSize   = 8 << 20
+)
+
+// fetch fetches the blocks from one on.
+func (a *ahead) fetch(from int) (w window) {
+	w.from = from
+	size := 0
+	to := from
+	for to < len(a.parts) && to-from < windowBlocks && (to == from || size+int(a.parts[to].Block.Size) <= windowSize) {
+		size += int(a.parts[to].Block.Size)
+		to++
+	}
+	for at := from; at < to; {
+		ask := make([]seal.Digest, 0, to-at)
+		for _, p := range a.parts[at:to] {
+			ask = append(ask, p.Ref.Digest)
+		}
+		got, err := a.c.Fetch(a.ctx, ask)
+		if err != nil {
+			w.err = err
+			return w
+		}
+		for i, f := range got {
+			p := a.parts[at+i]
+			var plain []byte
+			err := f.Err
+			if err == nil {
+				if plain, err = a.box.OpenBlock(nil, f.Data, p.Ref.Epoch, p.Block); err != nil && !errors.Is(err, group.ErrNoKey) {
+					err = &deposit.ForgedError{What: "a block", Err: err}
+				}
+			}
+			w.data, w.errs = append(w.data, plain), append(w.errs, err)
+		}
+		at += len(got)
+	}
+	return w
+}
+
+// block gives one block, and has those after it fetched.
+func (a *ahead) block(at int) ([]byte, error) {
+	if at < a.cur.from || at >= a.cur.from+len(a.cur.data) {
+		if a.next != nil && a.from == at {
+			a.cur, a.next = <-a.next, nil
+		} else {
+			a.end()
+			a.cur = a.fetch(at)
+		}
+		if a.cur.err != nil {
+			return nil, a.cur.err
+		}
+		if a.from = at + len(a.cur.data); a.from < len(a.parts) {
+			next, from := make(chan window, 1), a.from
+			a.next = next
+			go func() { next <- a.fetch(from) }() // waited for by end
+		}
+	}
+	i := at - a.cur.from
+	return a.cur.data[i], a.cur.errs[i]
+}
+
+// end waits for what is being fetched.
+func (a *ahead) end() {
+	if a.next != nil {
+		<-a.next
+		a.next = nil
+	}
 }

@@ -78,8 +78,8 @@ type finished struct {
 
 // Bounds of what is made durable at once.
 const (
-	groupFiles = 256
-	groupBytes = 128 << 20
+	groupFiles = 4096
+	groupBytes = 1 << 30
 )
 
 // New gives a Writer for a place, which need not be there yet. What is above it is made.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -194,6 +195,9 @@ func (r *Relay) control(ctx context.Context, socket net.Listener) error {
 	handle(mux, "/invite", r.Invite)
 	handle(mux, "/check", r.Check)
 	handle(mux, "/gc", func(ctx context.Context, _ struct{}) (Collected, error) { return r.Collect(ctx) })
+	// For who runs it, as the socket is.
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(socket) }()
