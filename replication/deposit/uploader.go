@@ -68,6 +68,7 @@ var ErrRemoved = errors.New("this device was removed from the group")
 
 // Bounds of one round of an Uploader.
 const (
+	storeBytes   = 8 << 20 // of the blocks in one message, or one block
 	roundEntries = 512
 	maxWaiting   = 100_000 // entries remembered as waiting for their content
 )
@@ -86,7 +87,7 @@ type Uploader struct {
 	Books   Books
 	Rand    io.Reader // default: the system's
 	Workers int       // blocks sealed at once; default 2
-	Memory  int64     // bytes of sealed blocks that are kept; default 64 MiB
+	Memory  int64     // bytes of sealed blocks that a round keeps; default 32 MiB. Two rounds are under way at a time
 	// Skip is told of a record that the relay refuses for what it is. The default is to
 	// pass over it.
 	Skip func(id crdt.EntryID, code string)
@@ -132,23 +133,89 @@ func (u *Uploader) Upload(ctx context.Context, f Folder) (Progress, error) {
 			}
 		}
 	}
-	for {
-		entries, next, err := f.After(p.Seq, roundEntries)
+	return u.uploadFrom(ctx, f, store, p)
+}
+
+// A made round is one whose blocks are sealed: it can be handed in.
+type made struct {
+	round *round // nil: there was nothing in the batch
+	last  bool   // of its batch: all up to next has been made then
+	next  uint64
+	err   error
+}
+
+// uploadFrom hands in what has changed after p. While a round is handed in, and the relay
+// writes, the next one is read and sealed.
+func (u *Uploader) uploadFrom(ctx context.Context, f Folder, store replication.StoreID, p Progress) (Progress, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	rounds := make(chan made)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(rounds)
+		u.make(ctx, f, p.Seq, func(m made) bool {
+			select {
+			case rounds <- m:
+				return m.err == nil
+			case <-ctx.Done():
+				return false
+			}
+		})
+	}()
+	defer func() { <-done }()
+	defer cancel()
+	var waiting []crdt.EntryID // of the batch
+	for m := range rounds {
+		err := m.err
+		if err == nil && m.round != nil {
+			err = m.round.handIn(ctx)
+			waiting = append(waiting, m.round.waiting()...)
+		}
 		if err != nil {
 			return p, fmt.Errorf("upload: %w", err)
 		}
-		if next == p.Seq {
-			return p, nil
+		if !m.last {
+			continue
 		}
-		waiting, err := u.handIn(ctx, f, entries)
-		if err != nil {
-			return p, fmt.Errorf("upload: %w", err)
-		}
-		p.Seq = next
-		p.Waiting = merge(p.Waiting, waiting)
+		p.Seq, p.Waiting = m.next, merge(p.Waiting, waiting)
+		waiting = nil
 		if err := u.Books.SetProgress(store, f.ID(), p); err != nil {
 			return p, fmt.Errorf("upload: %w", err)
 		}
+	}
+	return p, ctx.Err()
+}
+
+// make makes rounds of what has changed after a number, until there is no more, or send
+// says that nobody wants them.
+func (u *Uploader) make(ctx context.Context, f Folder, seq uint64, send func(made) bool) {
+	for {
+		entries, next, err := f.After(seq, roundEntries)
+		if err != nil {
+			send(made{err: err})
+			return
+		}
+		if next == seq {
+			return
+		}
+		if len(entries) == 0 && !send(made{last: true, next: next}) {
+			return
+		}
+		for len(entries) > 0 {
+			r := u.newRound(f)
+			n, err := r.gather(entries)
+			if err == nil {
+				err = r.seal(ctx)
+			}
+			if err != nil {
+				send(made{err: err})
+				return
+			}
+			if entries = entries[n:]; !send(made{round: r, last: len(entries) == 0, next: next}) {
+				return
+			}
+		}
+		seq = next
 	}
 }
 
@@ -187,7 +254,10 @@ func (u *Uploader) handIn(ctx context.Context, f Folder, entries []crdt.Entry) (
 		if err != nil {
 			return nil, err
 		}
-		if err := r.run(ctx); err != nil {
+		if err := r.seal(ctx); err != nil {
+			return nil, err
+		}
+		if err := r.handIn(ctx); err != nil {
 			return nil, err
 		}
 		waiting = append(waiting, r.waiting()...)
@@ -293,12 +363,8 @@ func chunkPieces(list chunk.List) (chunk.List, [][]byte) {
 	return seal.Pieces(list)
 }
 
-// run seals what has not been sealed before, hands in the records, and stores the blocks
-// that the relay lacks for them.
-func (r *round) run(ctx context.Context) error {
-	if err := r.seal(ctx); err != nil {
-		return err
-	}
+// handIn hands in the records, and stores the blocks that the relay lacks for them.
+func (r *round) handIn(ctx context.Context) error {
 	if err := r.offer(ctx); err != nil {
 		return err
 	}
@@ -537,7 +603,7 @@ func (r *round) messages(ctx context.Context, lacking []seal.Digest, send func([
 		return err
 	}
 	add := func(data []byte) error {
-		if size+len(data) > wire.MaxArchiveData || len(blocks) == wire.MaxStored {
+		if size > 0 && size+len(data) > storeBytes || len(blocks) == wire.MaxStored {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -660,7 +726,7 @@ func (u *Uploader) memory() int64 {
 	if u.Memory > 0 {
 		return u.Memory
 	}
-	return 64 << 20
+	return 32 << 20
 }
 
 func (u *Uploader) random() io.Reader {

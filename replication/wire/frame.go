@@ -95,16 +95,31 @@ func AppendMsg(dst []byte, v any, limit int) ([]byte, error) {
 	return append(dst, body...), nil
 }
 
-// WriteMsg writes v as one frame with one call of w.Write. It fails with a
-// *SizeError, before anything is written, if the payload would exceed limit
-// bytes.
+// copyBelow is the size in bytes up to which a payload is copied behind its length, so
+// that both leave in one packet. Copying a larger one costs more than that saves.
+const copyBelow = 64 << 10
+
+// WriteMsg writes v as one frame, a short one with one call of w.Write. It fails with a
+// *SizeError, before anything is written, if the payload would exceed limit bytes.
 func WriteMsg(w io.Writer, v any, limit int) error {
-	frame, err := AppendMsg(nil, v, limit)
+	body, err := encoding.Marshal(v)
 	if err != nil {
-		return err
+		return fmt.Errorf("encode %T: %w", v, err)
+	}
+	if len(body) > limit {
+		return &SizeError{Size: uint64(len(body)), Max: limit}
+	}
+	frame := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+min(len(body), copyBelow)), uint64(len(body)))
+	if len(body) <= copyBelow {
+		frame, body = append(frame, body...), nil
 	}
 	if _, err := w.Write(frame); err != nil {
 		return fmt.Errorf("write %T: %w", v, err)
+	}
+	if len(body) > 0 {
+		if _, err := w.Write(body); err != nil {
+			return fmt.Errorf("write %T: %w", v, err)
+		}
 	}
 	return nil
 }
