@@ -111,12 +111,18 @@ func (w *Writer) Close() error {
 
 func (w *Writer) at(p string) string { return filepath.Join(w.top, filepath.FromSlash(p)) }
 
-// Directory makes a directory, and those above it. One that is there stays as it is.
+// Directory makes a directory, and those above it. One that is there stays as it is. Until
+// Finish its owner may write to it, whatever its mode.
 func (w *Writer) Directory(p string, mode uint32) error {
 	name := w.at(p)
+	final := fs.FileMode(mode) & fs.ModePerm
+	now := final | 0o700
 	info, err := w.root.Lstat(name)
 	switch {
 	case err == nil && info.IsDir():
+		if info.Mode().Perm() == now && now != final {
+			w.made = append(w.made, dirMode{name, final}) // left by one that broke off
+		}
 		return nil
 	case err == nil:
 		return diskError(name, fmt.Errorf("something that is no directory is in the way: %w", fs.ErrExist))
@@ -126,10 +132,16 @@ func (w *Writer) Directory(p string, mode uint32) error {
 	if err := w.above(name); err != nil {
 		return err
 	}
-	if err := w.root.Mkdir(name, 0o700); err != nil {
+	err = w.root.Mkdir(name, now)
+	if err == nil {
+		err = w.root.Chmod(name, now) // whatever the umask
+	}
+	if err != nil {
 		return diskError(name, err)
 	}
-	w.made = append(w.made, dirMode{name, fs.FileMode(mode) & fs.ModePerm})
+	if now != final {
+		w.made = append(w.made, dirMode{name, final})
+	}
 	return nil
 }
 

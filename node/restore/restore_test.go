@@ -241,6 +241,39 @@ func TestDamagedLeftOver(t *testing.T) {
 	expect(t, dir, "f firstsecond")
 }
 
+// TestModesAfterBreakingOff: directories have their modes also where the restore that made
+// them never came to its end.
+func TestModesAfterBreakingOff(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("modes of directories mean little there")
+	}
+	dir := t.TempDir()
+	for round := range 2 {
+		w := writer(t, filepath.Join(dir, "place"))
+		for p, mode := range map[string]uint32{"shared": 0o755, "closed": 0o550} {
+			if err := w.Directory(p, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file, source := fileOf("closed/f", "data")
+		if _, err := w.File(t.Context(), file, source); err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			_ = w.Close() // killed
+			continue
+		}
+		w.end(t)
+	}
+	for p, want := range map[string]fs.FileMode{"shared": 0o755, "closed": 0o550} {
+		if info, err := os.Stat(filepath.Join(dir, "place", p)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s is %v, %v", p, info.Mode().Perm(), err)
+		}
+	}
+	_ = os.Chmod(filepath.Join(dir, "place", "closed"), 0o750)
+}
+
 func TestSingleFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
