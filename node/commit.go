@@ -145,6 +145,17 @@ func (f *Folder) placed(p string, st stat.Stat) stat.Stat {
 	return s
 }
 
+// retimed gives the stat to remember of a file whose mode or time was just set where it
+// stands, and has it read once more: somebody may have written it since it was last read,
+// and its times do not show that any more.
+func (f *Folder) retimed(p string, st stat.Stat) stat.Stat {
+	s := plan.Retimed(st)
+	if s != st {
+		f.dirty.addPath(p, time.Now().Add(settleDelay))
+	}
+	return s
+}
+
 // land says where a file goes now; false where the index has moved on
 // meanwhile, and it is planned again.
 func (f *Folder) land(r *store.Reader, paths *diskPaths, t *transfer) (l landing, ok bool, err error) {

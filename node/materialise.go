@@ -446,7 +446,9 @@ func (f *Folder) operate(ctx context.Context, paths *diskPaths, op plan.Op, base
 		if op.Target.Kind == crdt.File {
 			mtime = &op.Target.MTime
 		}
-		st, err = f.disk.SetAttrs(to, base.Stat, &mode, mtime)
+		if st, err = f.disk.SetAttrs(to, base.Stat, &mode, mtime); err == nil {
+			st = f.retimed(to, st)
+		}
 	case plan.Rename:
 		if st, err = f.disk.Rename(from, to, base.Stat); err == nil && op.Target.Kind == crdt.Directory {
 			d.renamed = append(d.renamed, rename{from, to})

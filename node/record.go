@@ -467,6 +467,7 @@ func (r *recording) adopt(d judged) error {
 			return nil
 		}
 		r.touched = true
+		st = r.f.retimed(d.path, st)
 	}
 	return r.tx.SetBase(store.Base{ID: d.ID, Entry: e, Here: true, At: d.At, Stat: r.f.placed(d.path, st)})
 }

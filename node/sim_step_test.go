@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,9 @@ type step struct {
 	// Calls, if not zero, has it happen at that many more calls on the disk of On,
 	// from within the call, or after Wait where there are not as many.
 	Calls int `json:"calls,omitempty"`
+	// Op, if not empty, has only calls of that name counted ("chtimes"): such a step stays
+	// where it is meant to be when the program comes to make other calls.
+	Op string `json:"op,omitempty"`
 
 	On   int           `json:"on"`
 	Do   string        `json:"do"`
@@ -41,7 +45,7 @@ type step struct {
 func (s step) String() string {
 	var b strings.Builder
 	if s.Calls > 0 {
-		fmt.Fprintf(&b, "at call +%d (or +%v)", s.Calls, s.Wait)
+		fmt.Fprintf(&b, "at %s +%d (or +%v)", cmp.Or(s.Op, "call"), s.Calls, s.Wait)
 	} else {
 		fmt.Fprintf(&b, "+%v", s.Wait)
 	}

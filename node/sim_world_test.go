@@ -283,7 +283,10 @@ func (w *world) arm(d *simDevice, s step) chan error {
 	fired := make(chan error, 1)
 	left := s.Calls
 	var mu sync.Mutex
-	d.disk.Before(func(int, string, string) error {
+	d.disk.Before(func(_ int, op, _ string) error {
+		if s.Op != "" && op != s.Op {
+			return nil
+		}
 		mu.Lock()
 		left--
 		now := left == 0

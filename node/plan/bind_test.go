@@ -272,3 +272,33 @@ func TestSmudge(t *testing.T) {
 		t.Errorf("got %v, %v", dec, err)
 	}
 }
+
+// TestRetimed: a file whose time was set is read again once, wherever it stands then, so
+// that what somebody wrote meanwhile is an edit and not rot; if nobody did, that settles it.
+func TestRetimed(t *testing.T) {
+	t.Parallel()
+	set := items("a=1")[0].Stat
+	k := rows(crdt.Root, "a=1")
+	k[0].Stat = Retimed(set)
+	for _, name := range []string{"a", "b"} {
+		bs := Bind(Sighting{Complete: true, Items: []Item{{name, set}}, Known: k}, nil)
+		if len(bs) != 1 || bs[0].Is != Suspect && bs[0].Is != MovedSuspect {
+			t.Fatalf("at %s: got %s", name, show(bs))
+		}
+		v := newFakeViews()
+		v.add(k[0].ID, crdt.Location{Name: name}, crdt.File, k[0].Content, k[0].Mode, k[0].MTime)
+		written := Found{Binding: bs[0], Content: crdt.Content{Hash: crdt.ContentHash{7}, Size: 10}, Mode: set.Mode}
+		d, err := Decide(crdt.Root, written, v)
+		if err != nil || !slices.ContainsFunc(d.Steps, func(s Step) bool { return s.Do == Edit }) {
+			t.Errorf("written at %s: got %v, %v", name, d, err)
+		}
+		same := written
+		same.Content.Hash = k[0].Content
+		if d, err = Decide(crdt.Root, same, v); err != nil || len(d.Steps) > 0 || d.Do != Refresh && d.Do != Adopt {
+			t.Errorf("read at %s: got %v, %v", name, d, err)
+		}
+	}
+	if dir := items("d=1:d")[0].Stat; Retimed(dir) != dir {
+		t.Error("a directory has nothing to read")
+	}
+}

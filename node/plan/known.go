@@ -56,6 +56,18 @@ func Smudge(s stat.Stat, now, grain int64) stat.Stat {
 	return s
 }
 
+// Retimed gives the stat to remember of a file whose mode or time was set in place. To set
+// them covers the traces of whoever wrote the file after it was last read, so what the disk
+// says afterwards must not pass for the stat of what was read: the change time is forgotten,
+// as in [Smudge], and the next look reads the file, also under a new name. (The change time
+// from before would do where the file stays: but who renames it moves that time as well.)
+func Retimed(s stat.Stat) stat.Stat {
+	if s.Kind == stat.File {
+		s.Changed = smudged
+	}
+	return s
+}
+
 // smudged is a change time that no file has.
 const smudged = -1
 
