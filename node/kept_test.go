@@ -809,3 +809,59 @@ func TestTrashAtRelays(t *testing.T) {
 		t.Errorf("restored twice: %v", err)
 	}
 }
+
+// TestRemovedDevicesBackups: a lost device is removed; its backups stay, for those who had
+// never looked at them, and for one that is recovered later.
+func TestRemovedDevicesBackups(t *testing.T) {
+	t.Parallel()
+	relay, _ := relayIn(t, nil)
+	h, laptop, stop := first(t)
+	if _, err := laptop.AddRelay(t.Context(), relayCode(t, relay)); err != nil {
+		t.Fatal(err)
+	}
+	invite, err := laptop.InviteDevice(t.Context(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	phone, stopPhone := h.join("phone", invite.Code)
+	defer stopPhone()
+	h.write("laptop/in sync", "of the laptop")
+	for i := range 20 {
+		h.write(fmt.Sprintf("docs/%d", i), noise(uint64(i), 10_000))
+	}
+	if _, err := laptop.AddBackup(t.Context(), h.at("docs"), ""); err != nil {
+		t.Fatal(err)
+	}
+	stored(t, laptop)
+	stop()
+	if err := phone.RemoveDevice(t.Context(), "laptop"); err != nil {
+		t.Fatal(err)
+	}
+	stored(t, phone)
+	status, err := relay.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Recover(t.Context(), node.RecoverOptions{
+		Home: h.at("new-home"), Name: "new", Dir: h.at("new"), Phrase: h.phrase, Relay: status.Addresses[0], Timeout: 30 * time.Second, Log: slog.New(slog.DiscardHandler),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	recovered, stopNew := started(t, h.at("new-home"))
+	defer stopNew()
+	for who, n := range map[string]*node.Node{"phone": phone, "new": recovered} {
+		eventually(t, who+" sees the backup", func() bool {
+			l, err := n.List(t.Context(), "/Backups/laptop/docs", true, api.Page{})
+			return err == nil && len(l.Entries) == 20
+		})
+		r, err := n.Restore(t.Context(), api.RestoreOptions{Path: "/Backups/laptop/docs", To: h.at(who + "-restored")})
+		if err != nil || len(r.Problems) > 0 {
+			t.Fatalf("%s: %+v, %v", who, r, err)
+		}
+		sameTree(t, "what "+who+" restored", h.at("docs"), h.at(who+"-restored"))
+		eventually(t, who+" has what the laptop had in Sync", func() bool {
+			data, _ := os.ReadFile(h.at(who, "in sync"))
+			return string(data) == "of the laptop"
+		})
+	}
+}

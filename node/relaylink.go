@@ -514,7 +514,7 @@ func (l *relayLink) takeIn(ctx context.Context, f *Folder, source replication.De
 		if err := l.n.books.PutRefs(refs); err != nil {
 			return err
 		}
-		if err := l.n.noteDeleted(f, part); err != nil {
+		if err := errors.Join(l.n.noteDeleted(f, part), l.n.noteUploads(f, part)); err != nil {
 			return err
 		}
 		err := x.Apply(ctx, source, id, b)

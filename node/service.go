@@ -312,10 +312,14 @@ func (n *Node) RemoveDevice(ctx context.Context, name string) error {
 	if m.ID == n.account.keys.ID() {
 		return api.Errorf(api.ErrUsage, "run it on another device of yours", "a device cannot remove itself")
 	}
+	cuts, err := n.uploadCuts(ctx, m.ID)
+	if err != nil {
+		return err
+	}
 	// While it still is a member a way to it is opened, on which it is told.
 	bye := n.farewell(ctx, mesh.DeviceID(m.ID))
 	err = n.account.say(func(l *group.Log, k group.Keys) ([]group.Statement, error) {
-		return l.Remove(rand.Reader, k, group.Departure{Device: m.ID})
+		return l.Remove(rand.Reader, k, group.Departure{Device: m.ID, Cuts: cuts})
 	})
 	bye(err == nil)
 	return statementError(err)

@@ -16,6 +16,7 @@ type Told struct {
 	Number uint64 // of the relay
 	Came   int64  // when it came, in Unix milliseconds by the relay's clock
 	Author group.DeviceID
+	Upload uint64 // the author's own number for it: see seal.Header.Number
 	Entry  crdt.Entry
 	List   chunk.List // of its content, where that is more than one block
 	// Blocks are the pieces of the list, then the blocks of the content; Refs says of each
@@ -67,7 +68,7 @@ func (c *Client) told(ctx context.Context, box *seal.Box, state *group.State, i 
 		t.Err = err
 		return t, nil
 	}
-	t.Author, t.Entry = i.Record.Author, o.Entry
+	t.Author, t.Upload, t.Entry = i.Record.Author, i.Record.Header.Number, o.Entry
 	blocks, refs, list, err := c.contentOf(ctx, box, i.Record, o)
 	switch {
 	case errors.Is(err, ErrNotHeld):
