@@ -263,7 +263,7 @@ func TestBackupOutlivesItsDevice(t *testing.T) {
 	h.write("new/from the new one", "hello")
 	stored(t, recovered)
 	stop()
-	laptop, stop = started(t, h.at("laptop-home"))
+	_, stop = started(t, h.at("laptop-home"))
 	defer stop()
 	eventually(t, "the laptop has it", func() bool {
 		data, _ := os.ReadFile(h.at("laptop", "from the new one"))
