@@ -91,8 +91,14 @@ func (n *Node) runBackups(ctx context.Context) error {
 	run := func(b *ownBackup) {
 		ctx, end := context.WithCancel(ctx)
 		n.mu.Lock()
+		removed := !slices.Contains(n.backups, b)
 		b.end = end
 		n.mu.Unlock()
+		if removed { // before it had begun
+			end()
+			close(b.done)
+			return
+		}
 		running.Go(func() {
 			defer close(b.done)
 			defer end()
@@ -141,7 +147,9 @@ func (n *Node) deposits() []deposited {
 		list = append(list, d)
 	}
 	for _, f := range n.diskFolders() {
-		list = append(list, deposited{f: f})
+		if !f.isPaused() {
+			list = append(list, deposited{f: f})
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -233,6 +241,9 @@ func (n *Node) mirrorOf(e backupEntry) (*Folder, error) {
 	f.mirror = &mirror{device: e.device, name: e.name}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if other := n.mirrors[e.id]; other != nil && other.mirror.device == e.device && other.mirror.name == e.name {
+		return other, nil // somebody was first
+	}
 	n.mirrors[e.id] = f
 	return f, nil
 }
@@ -460,10 +471,9 @@ func (n *Node) RemoveBackup(ctx context.Context, name string, keep bool) error {
 	var f *Folder
 	if own >= 0 {
 		b := n.ownBackups()[own]
-		if err := n.endBackup(ctx, b, keep); err != nil {
+		if f, err = n.endBackup(ctx, b, keep); err != nil {
 			return err
 		}
-		f = b.f
 	} else if f, err = n.partMirror(ctx, e); err != nil {
 		return err
 	}
@@ -483,8 +493,37 @@ func (n *Node) RemoveBackup(ctx context.Context, name string, keep bool) error {
 	return err
 }
 
-// endBackup stops backing up a directory. What is stored stays, until it is removed.
-func (n *Node) endBackup(ctx context.Context, b *ownBackup, keep bool) error {
+// endBackup stops backing up a directory. What is stored stays, until it is removed: for
+// that it gives the folder, without a disk.
+func (n *Node) endBackup(ctx context.Context, b *ownBackup, keep bool) (*Folder, error) {
+	f, err := n.newStored(b.f.id, b.f.name)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.forgetBackup(b, f, keep); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	end := b.end
+	n.mu.Unlock()
+	if end != nil {
+		end()
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if root, err := disk.NewOS(b.f.root); err == nil {
+		disk.Leave(root)
+		_ = root.Close()
+	}
+	return f, nil
+}
+
+// forgetBackup writes down that a directory is backed up no longer and, unless what is
+// stored is kept, that relays are to hear of its end.
+func (n *Node) forgetBackup(b *ownBackup, parted *Folder, keep bool) error {
 	n.describing.Lock()
 	defer n.describing.Unlock()
 	desc := n.desc
@@ -499,26 +538,10 @@ func (n *Node) endBackup(ctx context.Context, b *ownBackup, keep bool) error {
 	}
 	n.desc.Folders = desc.Folders
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.backups = slices.DeleteFunc(n.backups, func(x *ownBackup) bool { return x == b })
-	end := b.end
 	if !keep {
-		n.parting = append(n.parting, b.f)
-	}
-	n.mu.Unlock()
-	if end != nil {
-		end()
-		select {
-		case <-b.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if root, err := disk.NewOS(b.f.root); err == nil {
-		disk.Leave(root)
-		_ = root.Close()
-	}
-	if !keep {
-		b.f.stored, b.f.source = true, false
+		n.parting = append(n.parting, parted)
 	}
 	return nil
 }

@@ -237,7 +237,9 @@ func (n *Node) openFolders() error {
 		case backupKind:
 			n.backups = append(n.backups, newBackup(f, d))
 		case partedKind:
-			f.stored = true
+			if f, err = n.newStored(f.id, f.name); err != nil {
+				return err
+			}
 			n.parting = append(n.parting, f)
 		default:
 			n.folders = append(n.folders, f)

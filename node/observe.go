@@ -303,13 +303,15 @@ func (f *Folder) look(ctx context.Context, r *store.Reader, paths *diskPaths, l 
 		}
 		out = append(out, sighting{dir: id, path: p, Found: plan.Found{Binding: b}, deep: l.deep})
 	}
-	f.unclaimed(l, out)
+	f.unclaimed(l, listing)
 	return out, nil
 }
 
-// unclaimed forgets the hashes of files that were looked at and are not to be read: they
-// were renamed or removed while they were read. A scan would wait for them to be recorded.
-func (f *Folder) unclaimed(l look, seen []sighting) {
+// unclaimed forgets the hashes of files that were looked for and are not there: they were
+// renamed or removed while they were read. A scan would wait for them to be recorded. (Of
+// what is there it is not said here whether it is to be read: that may be found out by a
+// second look, which then needs the hash.)
+func (f *Folder) unclaimed(l look, listing disk.Listing) {
 	if len(f.hashing) == 0 {
 		return
 	}
@@ -318,7 +320,7 @@ func (f *Folder) unclaimed(l look, seen []sighting) {
 		if h, ok := f.hashing[p]; !ok || h.done.IsZero() {
 			continue
 		}
-		if !slices.ContainsFunc(seen, func(s sighting) bool { return s.path == p && s.Is != plan.Gone }) {
+		if !slices.ContainsFunc(listing.Items, func(e disk.Item) bool { return e.Name == name && e.Stat.Kind != stat.None }) {
 			delete(f.hashing, p)
 		}
 	}

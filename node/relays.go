@@ -372,8 +372,19 @@ func claimError(err error) error {
 	return say("refused", r.Error(), another)
 }
 
-// relayOpener names the relay in what a stream is opened for.
+// openArchive opens a stream to a relay's archive: held to the limits of traffic, as what
+// peers exchange.
 func (n *Node) openArchive(ctx context.Context, id mesh.DeviceID) (*deposit.Client, error) {
 	state, _ := n.account.snapshot()
-	return deposit.Open(ctx, n.opener, replication.DeviceID(id), state.Group, "sheaf "+n.o.Version)
+	return deposit.Open(ctx, meteredOpener{n}, replication.DeviceID(id), state.Group, "sheaf "+n.o.Version)
+}
+
+type meteredOpener struct{ n *Node }
+
+func (o meteredOpener) Open(ctx context.Context, peer replication.DeviceID, protocol string) (replication.Stream, error) {
+	s, err := o.n.opener.Open(ctx, peer, protocol)
+	if err != nil {
+		return nil, err
+	}
+	return o.n.fetcher.Metered(ctx, s), nil
 }

@@ -29,8 +29,8 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	}
 	traffic := n.fetcher.Traffic()
 	s.Traffic = api.Traffic{
-		SentBytes:     int64(traffic.Index.Sent + traffic.Blocks.Sent),         //nolint:gosec // below 2^63 for some centuries
-		ReceivedBytes: int64(traffic.Index.Received + traffic.Blocks.Received), //nolint:gosec // likewise
+		SentBytes:     int64(traffic.Index.Sent + traffic.Blocks.Sent + traffic.Other.Sent),             //nolint:gosec // below 2^63 for some centuries
+		ReceivedBytes: int64(traffic.Index.Received + traffic.Blocks.Received + traffic.Other.Received), //nolint:gosec // likewise
 	}
 	paused := len(n.folders) > 0
 	rank := map[api.State]int{api.Failing: 3, api.Syncing: 2, api.Scanning: 1}

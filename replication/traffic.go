@@ -7,8 +7,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Traffic counts bytes since the start, the two planes apart.
-type Traffic struct{ Index, Blocks Flow }
+// Traffic counts bytes since the start, the two planes apart, and what was exchanged over
+// Metered streams.
+type Traffic struct{ Index, Blocks, Other Flow }
 
 // A Flow is bytes in both directions, messages and data together, as handed
 // to and taken from streams; Data is the content alone.
@@ -24,10 +25,12 @@ func (f *flow) get() Flow {
 	return Flow{Sent: f.sent.Load(), Received: f.received.Load(), SentData: f.sentData.Load(), ReceivedData: f.receivedData.Load()}
 }
 
-// meter counts both planes.
-type meter struct{ index, blocks flow }
+// meter counts both planes, and what is on neither.
+type meter struct{ index, blocks, other flow }
 
-func (m *meter) get() Traffic { return Traffic{Index: m.index.get(), Blocks: m.blocks.get()} }
+func (m *meter) get() Traffic {
+	return Traffic{Index: m.index.get(), Blocks: m.blocks.get(), Other: m.other.get()}
+}
 
 // A limiter holds all streams of one direction together to a number of bytes
 // per second. Its zero value is not usable; see newLimiter.

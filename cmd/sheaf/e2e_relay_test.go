@@ -165,7 +165,7 @@ func TestKilledDuringBackupAndRestore(t *testing.T) {
 	// The device may still be on its way to the relay.
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.After(time.Minute); ; {
+	for late := time.After(2 * time.Minute); ; {
 		out, err := b.try("restore", "/Backups/laptop/docs", "--to", to)
 		if err == nil {
 			break
